@@ -1,0 +1,6 @@
+"""Learning problems: a loss landscape and a data law, one a file."""
+
+from sgdsim.problems.base import Problem as Problem
+from sgdsim.problems.dataset_regression import DatasetRegression as DatasetRegression
+from sgdsim.problems.linear_regression import LinearRegression as LinearRegression
+from sgdsim.problems.quadratic import Quadratic as Quadratic

@@ -1,0 +1,142 @@
+"""Linear regression on a finite data set of any distribution."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim._types import apply, as_matrix, inner, set_field, spec
+from sgdsim.problems._decay import check_decay, penalty
+from sgdsim.problems.tables import split_table, standardize
+
+
+@spec
+class DatasetRegression:
+    r"""Least squares on n given examples.
+
+    $$L(w) = \frac1{2n} \sum_i (x_i^\top w - y_i)^2 + \tfrac12 \sigma^2 + \tfrac12 w^\top \Gamma w.$$
+
+    Args:
+        features: X, shape (n, D).
+        targets: y, shape (n,).
+        weight_decay: Gamma, a scalar, a length-D diagonal or a symmetric matrix; may be negative.
+        label_noise: STANDARD DEVIATION sigma of noise drawn afresh for every label at every step.
+
+    Raises:
+        ValueError: shapes do not match, or a value is not finite.
+
+    Example:
+        >>> import sgdsim as ss
+        >>> problem = ss.DatasetRegression(features=[[1.0], [2.0]], targets=[1.0, 2.0])
+        >>> round(float(problem.minimum[0]), 12)
+        1.0
+    """
+
+    features: Any
+    targets: Any
+    weight_decay: Any
+    label_noise: Any
+    # derived once, on the host, in float64
+    gram: Any
+    least_squares: Any
+    least_loss: Any
+    minimum: Any
+
+    def __init__(self, features: Any, targets: Any, weight_decay: Any = 0.0, label_noise: float = 0.0):
+        x = _checks.finite_array("features", features)
+        y = _checks.finite_array("targets", targets)
+        if x.ndim != 2 or x.size == 0:
+            raise _checks.error("features", features, f"an n x D array (got shape {x.shape})",
+                                "one row an example, one column a feature")
+        if y.shape != x.shape[:1]:
+            raise _checks.error("targets", targets, f"of shape ({x.shape[0]},) (got shape {y.shape})",
+                                "one target for each row of features")
+        gamma = check_decay(weight_decay, x.shape[1])
+        sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
+        gram = x.T @ x / len(y)
+        best = np.linalg.lstsq(x, y, rcond=None)[0]
+        hessian = gram + as_matrix(gamma, x.shape[1])
+        set_field(
+            self,
+            features=x,
+            targets=y,
+            weight_decay=gamma,
+            label_noise=np.float64(sigma),
+            gram=gram,
+            least_squares=best,
+            least_loss=np.float64(0.5 * np.mean((x @ best - y) ** 2)),
+            minimum=best if not gamma.any() else np.linalg.lstsq(hessian, x.T @ y / len(y), rcond=None)[0],
+        )
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        *,
+        target: str,
+        standardize_columns: bool = False,
+        intercept: bool = False,
+        weight_decay: Any = 0.0,
+        label_noise: float = 0.0,
+    ) -> Self:
+        """Read a CSV path, a pandas DataFrame or an xarray object.
+
+        Args:
+            table: where the rows are.
+            target: the column to predict; every other column is a feature.
+            standardize_columns: give features and target mean 0 and population standard deviation 1.
+            intercept: append a column of ones.
+            weight_decay: as for the class.
+            label_noise: as for the class.
+
+        Raises:
+            ValueError: the table is empty, a column is missing or constant, or a cell is no finite number.
+        """
+        features, targets, names = split_table(table, target)
+        if standardize_columns:
+            features = standardize(features, names)
+            targets = (targets - targets.mean()) / targets.std()
+        if intercept:
+            features = np.column_stack([features, np.ones(len(targets))])
+        return cls(features, targets, weight_decay, label_noise)
+
+    @property
+    def dimension(self) -> int:
+        """Number of parameters D."""
+        return self.features.shape[-1]
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples n."""
+        return self.features.shape[-2]
+
+    @property
+    def default_start(self) -> Any:
+        """The origin."""
+        return np.zeros(self.dimension)
+
+    def test_loss(self, w: Any) -> Any:
+        """Excess of the full-data loss (no penalty, no label noise) over its minimum."""
+        d = w - self.least_squares.reshape((-1,) + (1,) * (w.ndim - 1))
+        return 0.5 * inner(d, apply(self.gram, d))
+
+    def loss(self, w: Any) -> Any:
+        """Expected training loss, shape of `w` without its first axis."""
+        floor = self.least_loss + 0.5 * self.label_noise**2
+        return self.test_loss(w) + floor + penalty(self.weight_decay, w)
+
+    def gradient(self, w: Any) -> Any:
+        """Full-data gradient X'(Xw - y)/n + Gamma w."""
+        d = w - self.least_squares.reshape((-1,) + (1,) * (w.ndim - 1))
+        return apply(self.gram, d) + apply(self.weight_decay, w)
+
+    def hessian(self, w: Any = None) -> Any:
+        """X'X/n + Gamma, shape (D, D)."""
+        return self.gram + as_matrix(self.weight_decay, self.dimension)
+
+    def example_gradient(self, w: Any, example: Any) -> Any:
+        """X_i (x_i'w - y_i) + Gamma w for one example (x_i, y_i)."""
+        x, y = example
+        return x * (x @ w - y) + apply(self.weight_decay, w)

@@ -1,0 +1,1 @@
+"""sgdsim.results"""

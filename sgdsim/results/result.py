@@ -1,0 +1,80 @@
+"""What a simulation returns: measured numbers, each with its standard error and its provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss", "kurtosis")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """Stationary statistics of an ensemble of chains; every array is float64 NumPy.
+
+    Standard errors come from independent groups of chains, never from treating correlated steps as
+    independent. A quantity that was not measured is None.
+
+    Attributes:
+        mean: average parameters, shape (D,).
+        covariance: stationary covariance Sigma of the parameters, shape (D, D).
+        noise_covariance: averaged covariance C of the minibatch-mean gradient, shape (D, D).
+        train_loss: averaged training loss, label noise and penalty included.
+        test_loss: averaged excess loss.
+        kurtosis: E d^4 / (E d^2)^2 of each parameter (3 for a Gaussian), shape (D,).
+        tail: largest deviations |w - mean| over chains at the last step, descending.
+        ess: effective sample size of the mean of each parameter, shape (D,).
+        rhat: nested split R-hat of each parameter, shape (D,); above 1.01 the run had not settled.
+        chains: number of chains.
+        diverged: how many chains left every bound (non-finite or beyond 1e18).
+        status: "ok", "diverged" (at least one chain did) or "interrupted".
+        record: time series of ensemble statistics at the recorded steps, by name, or None.
+        final: parameters of every chain after the last step, shape (chains, D).
+        provenance: versions, configuration, seed, device, timing.
+    """
+
+    mean: Any
+    mean_stderr: Any
+    covariance: Any
+    covariance_stderr: Any
+    noise_covariance: Any
+    noise_covariance_stderr: Any
+    train_loss: Any
+    train_loss_stderr: Any
+    test_loss: Any
+    test_loss_stderr: Any
+    kurtosis: Any
+    kurtosis_stderr: Any
+    tail: Any
+    ess: Any
+    rhat: Any
+    chains: int
+    diverged: int
+    status: str
+    record: dict[str, np.ndarray] | None
+    final: Any
+    snapshots: Any
+    provenance: dict[str, Any]
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        how = self.provenance
+        return (
+            f"Result({how.get('problem')}, {how.get('optimizer')}, batch_size={how.get('batch_size')}, "
+            f"chains={self.chains}, steps={how.get('steps')}, status={self.status!r})"
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write NetCDF (needs `pip install 'sgdsim[results]'`); a round trip through `ss.load` is exact."""
+        from sgdsim.results.files import save
+
+        return save(self, path)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with named dimensions (needs `pip install 'sgdsim[results]'`)."""
+        from sgdsim.results.export import to_xarray
+
+        return to_xarray(self)
