@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
@@ -32,13 +34,26 @@ def _is_leaf(value: Any) -> bool:
     return is_array(value) or getattr(type(value), "_is_spec", False)
 
 
+def summary(value: Any) -> str:
+    """One short line for `value`; large arrays show their shape and a digest of their content."""
+    if isinstance(value, np.ndarray | np.generic):
+        if value.size <= 16:
+            return repr(value.tolist())
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:12]
+        return f"<{'x'.join(map(str, value.shape))} array {digest}>"
+    if isinstance(value, jax.Array):
+        return f"<{'x'.join(map(str, value.shape))} array>"
+    return getattr(value, "__name__", None) or repr(value)
+
+
 @dataclass_transform(frozen_default=True, eq_default=False)
 def spec(cls: type[T]) -> type[T]:
     """Make a frozen dataclass that is a pytree: array fields are leaves, every other field is static.
 
     `__post_init__` validates what a user hands in; JAX rebuilds instances without running it.
     """
-    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    own = vars(cls)
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
     names = tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
 
     def flatten_with_keys(self):
@@ -54,9 +69,25 @@ def spec(cls: type[T]) -> type[T]:
             object.__setattr__(instance, name, value)
         return instance
 
+    shown = [name for name in inspect.signature(cls).parameters if name in names]
+
+    def describe(self):
+        return f"{cls.__name__}({', '.join(f'{name}={summary(getattr(self, name))}' for name in shown)})"
+
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    if "__repr__" not in own:
+        cls.__repr__ = describe  # type: ignore[method-assign]
     cls._is_spec = True  # type: ignore[attr-defined]
     return cls
+
+
+def cast(tree: T, dtype: Any) -> T:
+    """`tree` with every floating-point leaf as a NumPy array of `dtype`."""
+
+    def convert(leaf: Any) -> Any:
+        return np.asarray(leaf, dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf
+
+    return jax.tree.map(convert, tree)
 
 
 def set_field(instance: Any, **values: Any) -> None:

@@ -34,3 +34,21 @@ def check_learning_rate(learning_rate: Any) -> Any:
 def rate_at(learning_rate: Any, count: Any) -> Any:
     """The learning rate of step `count` (the first step is 0)."""
     return learning_rate(count) if callable(learning_rate) else learning_rate
+
+
+def check_optimizer(optimizer: Any, dimension: int) -> tuple[Optimizer | None, Any]:
+    """Tell a described optimizer from an optax transformation: one of the two returned is None.
+
+    Raises:
+        ValueError: it is neither, or its preconditioner has another dimension than the problem.
+    """
+    if isinstance(optimizer, Optimizer):
+        p = getattr(optimizer, "preconditioner", None)
+        if p is not None and p.shape[0] != dimension:
+            raise _checks.error("preconditioner", p, f"of dimension {dimension} like the problem (got {p.shape})",
+                                "give it one row and column for each parameter")
+        return optimizer, None
+    if isinstance(optimizer, optax.GradientTransformation):
+        return None, optimizer
+    raise _checks.error("optimizer", optimizer, "a sgdsim optimizer or an optax.GradientTransformation",
+                        "try ss.SGD(learning_rate=0.1)")

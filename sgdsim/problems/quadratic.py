@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim import _checks
-from sgdsim._types import apply, as_matrix, inner, set_field, spec
+from sgdsim._types import apply, as_matrix, inner, set_field, spec, summary
 
 
 @spec
@@ -44,6 +44,10 @@ class Quadratic:
             noise_covariance=_checks.positive_semidefinite("noise_covariance", noise_covariance, dimension),
             minimum=np.zeros(dimension) if minimum is None else _checks.vector("minimum", minimum, dimension),
         )
+
+    def __repr__(self) -> str:
+        parts = (self.hessian_operator, self.noise_covariance, self.minimum)
+        return "Quadratic(hessian={}, noise_covariance={}, minimum={})".format(*map(summary, parts))
 
     @property
     def dimension(self) -> int:

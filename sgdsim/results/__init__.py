@@ -1,1 +1,5 @@
-"""sgdsim.results"""
+"""Results: what a run returns, files, export."""
+
+from sgdsim.results.result import QUANTITIES as QUANTITIES
+from sgdsim.results.result import Result as Result
+from sgdsim.results.sweep_result import SweepResult as SweepResult

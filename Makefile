@@ -1,0 +1,65 @@
+# Everything a user or CI runs. Only pip touches the network.
+# Another interpreter: make test PYTHON=/path/to/python3.12
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUN := $(BIN)/python -m
+
+# Figures are drawn to files: no display is needed.
+export MPLBACKEND := Agg
+
+.PHONY: help reproduce check test test-all bench docs clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || { \
+	  echo "'$(PYTHON)' does not run: install Python 3.11, 3.12 or 3.13, or pass PYTHON=/path/to/python3" >&2; exit 1; }; \
+	case $$version in 3.11|3.12|3.13) ;; *) \
+	  echo "'$(PYTHON)' is Python $$version, but sgdsim needs 3.11, 3.12 or 3.13: pass PYTHON=/path/to/python3.12" >&2; exit 1;; esac
+	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made (on Debian: apt-get install python3-venv)" >&2; rm -rf $(VENV); exit 1; }
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	@echo "installing sgdsim with all extras into $(VENV) (a few minutes the first time)"
+	@$(PIP) --upgrade pip
+	@$(PIP) --editable '.[all,test]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
+reproduce: $(STAMP)  ## published figures and a real data set, theory against simulation, into output/
+	$(BIN)/sgdsim reproduce --all --scale smoke
+	$(BIN)/sgdsim analyze diabetes
+
+check: $(STAMP)  ## lint and types
+	$(RUN) ruff check .
+	$(RUN) mypy
+
+test: check  ## everything CI runs: lint, types, fast tests, notebooks
+	$(RUN) pytest tests
+	$(RUN) pytest --nbmake notebooks
+
+test-all: check  ## the same, with the slow statistical tests
+	$(RUN) pytest tests -m 'slow or not slow'
+	$(RUN) pytest --nbmake notebooks
+
+bench: $(STAMP)  ## speed ratios, into bench/results.json
+	$(BIN)/python bench/run.py
+
+docs: $(DOCS_STAMP)  ## the web pages, into site/
+	$(RUN) mkdocs build --strict
+
+clean:  ## remove everything that make created
+	rm -rf $(VENV) output site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

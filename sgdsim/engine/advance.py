@@ -1,0 +1,145 @@
+"""The compiled heart: every block of chains takes many steps, each block on its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from sgdsim.optimizers import Optimizer
+from sgdsim.statistics import Measurement
+
+# Beyond it a chain counts as diverged, whatever the dtype.
+DIVERGED = 1e18
+
+
+class Shared(NamedTuple):
+    """What every block sees: kernels and optimizers of all configurations, the problem, the statistics."""
+
+    kernels: Any
+    optimizers: Any
+    problem: Any
+    statistics: tuple[Any, ...]
+
+
+class Unit(NamedTuple):
+    """One block of one configuration: which kernel and optimizer it uses, and its key."""
+
+    kernel: Any
+    optimizer: Any
+    key: Any
+
+
+class BlockState(NamedTuple):
+    """What a block carries from step to step."""
+
+    params: Any  # (D, chains)
+    optimizer: Any
+    sampler: Any
+    alive: Any  # (chains,): neither padding nor diverged
+
+
+def batched(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Any optax transformation, one independent copy for each chain on the last axis."""
+    update = jax.vmap(transform.update, in_axes=-1, out_axes=-1)
+    return optax.GradientTransformation(jax.vmap(transform.init, in_axes=-1, out_axes=-1), update)
+
+
+def _transformation(shared: Shared, unit: Unit, transform: Any) -> optax.GradientTransformation:
+    if transform is not None:
+        return batched(transform)
+    optimizer: Optimizer = jax.tree.map(lambda leaf: leaf[unit.optimizer], shared.optimizers)
+    return optimizer.as_optax(shared.problem)
+
+
+def _over_blocks(function: Any, mesh: Mesh | None) -> Any:
+    """`function(shared, block)` for every block: in turn on a device, blocks spread over devices."""
+
+    def in_turn(shared: Any, blocks: Any) -> Any:
+        return jax.lax.map(functools.partial(function, shared), blocks)
+
+    if mesh is None:
+        return in_turn
+    spread, everywhere = PartitionSpec(mesh.axis_names[0]), PartitionSpec()
+    return jax.shard_map(in_turn, mesh=mesh, in_specs=(everywhere, spread), out_specs=spread, check_vma=False)
+
+
+@functools.partial(jax.jit, static_argnames=("transform", "mesh"))
+def begin(shared: Shared, units: Unit, params: Any, alive: Any, *, transform: Any, mesh: Any) -> BlockState:
+    """The state of every block before its first step."""
+
+    def block(shared: Shared, args: tuple[Unit, Any, Any]) -> BlockState:
+        unit, params, alive = args
+        sampler = shared.kernels.entry(unit.kernel).init(jax.random.fold_in(unit.key, 1), params.shape[-1])
+        return BlockState(params, _transformation(shared, unit, transform).init(params), sampler, alive)
+
+    return _over_blocks(block, mesh)(shared, (units, params, alive))
+
+
+@functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups"))
+def advance(
+    shared: Shared,
+    units: Unit,
+    states: BlockState,
+    start: Any,
+    rounds: Any,
+    inner: Any,
+    measure: Any,
+    *,
+    transform: Any,
+    mesh: Any,
+    groups: int,
+) -> tuple[BlockState, Any, Any]:
+    """Take `rounds` x `inner` steps from step `start`; measure the first of each round if `measure`.
+
+    Returns the new states, the sums of every statistic and the centre they are taken about, block by
+    block. All counts are traced: every segment of every run of this shape is one compilation.
+    """
+
+    def block(shared_and_counts: Any, args: tuple[Unit, BlockState]) -> tuple[BlockState, Any, Any]:
+        shared, start, rounds, inner, measure = shared_and_counts
+        unit, state = args
+        kernel = shared.kernels.entry(unit.kernel)
+        optimizer = _transformation(shared, unit, transform)
+        steps_key = jax.random.fold_in(unit.key, 0)
+        dimension, chains = state.params.shape
+        dtype = state.params.dtype
+        live = jnp.where(state.alive, state.params, 0)
+        centre = live.sum(axis=1) / jnp.maximum(state.alive.sum(), 1).astype(dtype)
+
+        def step(t: Any, state: BlockState) -> tuple[BlockState, Any]:
+            gradient, sampler = kernel.draw(jax.random.fold_in(steps_key, t), state.params, state.sampler)
+            update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+            params = state.params + update
+            bounded = (jnp.abs(params) <= DIVERGED).all(axis=0)  # false for NaN
+            return BlockState(params, optimizer_state, sampler, state.alive & bounded), gradient
+
+        def add(sums: Any, state: BlockState, gradient: Any) -> Any:
+            grid = (chains // groups, groups)
+            at = Measurement(
+                params=state.params.reshape(dimension, *grid),
+                gradient=gradient.reshape(dimension, *grid),
+                weight=state.alive.reshape(grid).astype(dtype),
+                centre=centre,
+                problem=shared.problem,
+            )
+            return tuple(s.update(x, at) for s, x in zip(shared.statistics, sums, strict=True))
+
+        def one_round(r: Any, carry: Any) -> Any:
+            state, sums = carry
+            t = start + r * inner
+            moved, gradient = step(t, state)
+            if shared.statistics:
+                sums = jax.lax.cond(measure, lambda: add(sums, state, gradient), lambda: sums)
+            moved = jax.lax.fori_loop(t + 1, t + inner, lambda i, s: step(i, s)[0], moved)
+            return moved, sums
+
+        zero = tuple(s.init(dimension, groups, dtype) for s in shared.statistics)
+        state, sums = jax.lax.fori_loop(0, rounds, one_round, (state, zero))
+        return state, sums, centre
+
+    return _over_blocks(block, mesh)((shared, start, rounds, inner, measure), (units, states))

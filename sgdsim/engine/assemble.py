@@ -1,0 +1,131 @@
+"""Turn merged totals into a `Result`."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from sgdsim._version import __version__
+from sgdsim.engine.configure import Run
+from sgdsim.engine.ensemble import Ensemble, Measured
+from sgdsim.results import QUANTITIES, Result
+from sgdsim.statistics import rank_normalised_rhat, streaming_rhat
+from sgdsim.statistics.moments import CentralMoments
+
+_TAIL = 4096
+
+
+def assemble(measured: Measured, run: Run, ensemble: Ensemble, provenance: dict[str, Any]) -> Result:
+    """Statistics over both halves, diagnostics, and where it all came from."""
+    numbers = _finalize(run, _both_halves(run, measured.halves))
+    known = {f"{name}{end}" for name in QUANTITIES for end in ("", "_stderr")}
+    fields = {name: numbers.get(name) for name in known}
+    diverged = int((~measured.alive).sum())
+    status = "diverged" if diverged else "interrupted" if ensemble.interrupted else "ok"
+    return Result(
+        **fields,
+        tail=_largest(measured, numbers.get("mean")),
+        ess=_effective_sample_size(numbers),
+        rhat=_rhat(measured),
+        chains=run.chains,
+        diverged=diverged,
+        status=status,
+        record=_record(run, measured),
+        final=measured.final,
+        snapshots=measured.snapshots,
+        provenance=provenance,
+        extra={name: value for name, value in numbers.items() if name not in known},
+    )
+
+
+def provenance(problem: Any, optimizer: Any, batch_size: int, sampling: str, kernel: Any, run: Run,
+               ensemble: Ensemble) -> dict[str, Any]:
+    """Configuration, versions, layout and timing, as plain JSON types."""
+    return {
+        "problem": repr(problem),
+        "optimizer": "optax transformation" if run.transform is not None else repr(optimizer),
+        "batch_size": batch_size,
+        "sampling": sampling,
+        "chains": run.chains,
+        "steps": run.steps,
+        "steps_done": ensemble.steps_done,
+        "burn_in": run.burn_in,
+        "thin": run.thin,
+        "seed": run.seed,
+        "dtype": run.dtype.name,
+        "kernel": type(kernel).__name__,
+        "blocks": ensemble.blocks.count,
+        "block_size": ensemble.blocks.size,
+        "groups": ensemble.blocks.count * ensemble.blocks.groups,
+        "devices": [str(device) for device in ensemble.devices],
+        "platform": ensemble.devices[0].device_kind,
+        "seconds": round(ensemble.seconds, 3),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "sgdsim": __version__,
+            "jax": jax.__version__,
+            "optax": optax.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _both_halves(run: Run, halves: list[Any]) -> list[Any] | None:
+    first, second = halves
+    if first is None or second is None:
+        return first or second
+    with np.errstate(over="ignore", invalid="ignore"):
+        return [s.merge(x, y) for s, x, y in zip(run.statistics, first, second, strict=True)]
+
+
+def _finalize(run: Run, totals: list[Any] | None) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    if totals is None:
+        return numbers
+    # A diverged run overflows here; its status and count say so.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for statistic, total in zip(run.statistics, totals, strict=True):
+            for name, (value, stderr) in statistic.finalize(total).items():
+                numbers[name], numbers[f"{name}_stderr"] = value, stderr
+    return numbers
+
+
+def _effective_sample_size(numbers: dict[str, Any]) -> Any:
+    covariance = numbers.get("covariance", numbers.get("variance"))
+    if covariance is None:
+        return None
+    variance = np.diagonal(covariance) if np.ndim(covariance) == 2 else covariance
+    error = np.square(numbers["mean_stderr"])
+    return np.divide(variance, error, out=np.full_like(error, np.nan), where=error > 0)
+
+
+def _rhat(measured: Measured) -> Any:
+    ranked = rank_normalised_rhat(measured.snapshots)
+    halves = [x for half in measured.halves if half for x in half if isinstance(x, CentralMoments)]
+    if len(halves) < 2:
+        return ranked if len(measured.snapshots) else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.fmax(ranked, streaming_rhat(halves))
+
+
+def _largest(measured: Measured, mean: Any) -> Any:
+    if mean is None:
+        return None
+    live = measured.final[measured.alive].astype(np.float64)
+    return np.sort(np.linalg.norm(live - mean, axis=1))[::-1][:_TAIL]
+
+
+def _record(run: Run, measured: Measured) -> dict[str, np.ndarray] | None:
+    if not run.record:
+        return None
+    rows = [_finalize(run, totals) for totals in measured.record]
+    series = {"step": np.array(run.record[: len(rows)])}
+    for name in rows[0] if rows else ():
+        series[name] = np.stack([row[name] for row in rows])
+    return series

@@ -1,0 +1,56 @@
+"""A progress bar with the time left, for whatever lasts longer than two seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+_PATIENCE = 2.0
+
+
+class ProgressBar:
+    """Context manager; `show` None means: on a terminal or notebook, after two seconds, if rich is installed."""
+
+    def __init__(self, total: int, label: str, show: bool | None):
+        self._total, self._label = total, label
+        self._wanted = _interactive() if show is None else show
+        self._begun = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def update(self, done: int) -> None:
+        """`done` of the total are finished."""
+        if self._bar is None and self._wanted and time.monotonic() - self._begun > _PATIENCE:
+            self._start()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+
+    def _start(self) -> None:
+        try:
+            from rich import progress
+        except ImportError:
+            self._wanted = False
+            return
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        self._bar = progress.Progress(*columns, transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task(self._label, total=self._total)
+        # The clock began before the bar was shown: without this the time left would be too short.
+        self._bar.tasks[0].start_time -= time.monotonic() - self._begun
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _interactive() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

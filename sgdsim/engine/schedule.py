@@ -1,0 +1,77 @@
+"""Cut a run into segments: a deterministic list, so that the same seed gives the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+SNAPSHOTS = 8
+# About a second of work on two cores: the progress bar moves, float32 sums stay short.
+_CHUNK_NUMBERS = 2e8
+_MAX_ROUNDS = 4096
+
+
+class Segment(NamedTuple):
+    """`rounds` times: one step (measured if `measure`), then `inner` - 1 steps.
+
+    Attributes:
+        start: step at which it begins.
+        rounds: how many rounds.
+        inner: steps in a round.
+        measure: whether the first step of each round is measured.
+        half: 0 or 1, the half of the measured steps it belongs to.
+        record: whether its only measurement goes to the time series instead of the totals.
+        snapshot: whether chains are kept after it for the rank-normalised R-hat.
+    """
+
+    start: int
+    rounds: int
+    inner: int
+    measure: bool
+    half: int
+    record: bool
+    snapshot: bool
+
+    @property
+    def stop(self) -> int:
+        """The step after its last."""
+        return self.start + self.rounds * self.inner
+
+
+def default_thin(measured_steps: int) -> int:
+    """Measure every 10th step (successive steps are correlated anyway), but 100 times at least."""
+    return max(1, min(10, measured_steps // 100))
+
+
+def plan_segments(
+    steps: int, burn_in: int, thin: int, measure: bool, record: list[int], numbers_per_step: int
+) -> Iterator[Segment]:
+    """Segments of a run of `steps`, in order.
+
+    Args:
+        steps: total number of steps.
+        burn_in: steps before measuring starts.
+        thin: steps from one measurement to the next.
+        measure: whether there is anything to measure.
+        record: sorted distinct steps below `steps` whose ensemble statistics are wanted.
+        numbers_per_step: chains x parameters, which sets the length of a segment.
+    """
+    window = steps - burn_in
+    snapshots = {burn_in + window * k // SNAPSHOTS: k for k in range(1, SNAPSHOTS + 1)}
+    recorded = set(record)
+    chunk = int(min(max(1, _CHUNK_NUMBERS / numbers_per_step / thin), _MAX_ROUNDS)) * thin
+    edges = sorted({0, burn_in, steps, *snapshots, *recorded, *(t + 1 for t in recorded)})
+    for begin, end in zip(edges, edges[1:], strict=False):
+        measured = measure and begin >= burn_in
+        half = int(2 * (begin - burn_in) >= window)
+        if begin in recorded:
+            yield Segment(begin, 1, 1, True, half, True, end in snapshots)
+            continue
+        for start in range(begin, end, chunk):
+            stop = min(start + chunk, end)
+            rounds, rest = divmod(stop - start, thin)
+            last = stop == end and end in snapshots
+            if rounds:
+                yield Segment(start, rounds, thin, measured, half, False, last and not rest)
+            if rest:
+                yield Segment(stop - rest, rest, 1, False, half, False, last)

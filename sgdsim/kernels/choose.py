@@ -1,0 +1,104 @@
+"""Pick the kernel of a problem, a batch size and a sampling mode; join kernels for a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim._types import spec
+from sgdsim.kernels.base import Kernel
+from sgdsim.kernels.dataset import dataset_kernel
+from sgdsim.kernels.gaussian import gaussian_kernel
+from sgdsim.kernels.quadratic import quadratic_kernel
+from sgdsim.problems import DatasetRegression, LinearRegression, Problem, Quadratic
+
+POPULATION_SAMPLING = ("online",)
+DATASET_SAMPLING = ("with_replacement", "without_replacement", "epochs")
+
+
+def check_sampling(problem: Problem, batch_size: Any, sampling: str | None) -> tuple[int, str]:
+    """The batch size and sampling mode, validated; None means online, or with replacement for a data set."""
+    size = _checks.integer("batch_size", batch_size)
+    modes = POPULATION_SAMPLING if problem.n_examples is None else DATASET_SAMPLING
+    mode = modes[0] if sampling is None else _checks.choice("sampling", sampling, modes)
+    if mode in ("without_replacement", "epochs"):
+        _checks.integer("batch_size", size, high=problem.n_examples,
+                        remedy=f"a subset of the {problem.n_examples} examples has no more than all of them")
+    return size, mode
+
+
+def make_kernel(problem: Problem, batch_size: int, sampling: str, dtype: Any) -> Kernel:
+    """The fastest kernel that has exactly the law of the minibatch-mean gradient."""
+    if isinstance(problem, Quadratic):
+        return quadratic_kernel(problem, batch_size)
+    if isinstance(problem, LinearRegression):
+        return gaussian_kernel(problem, batch_size, dtype)
+    if isinstance(problem, DatasetRegression):
+        return dataset_kernel(problem, batch_size, sampling, dtype)
+    raise _checks.error("problem", type(problem).__name__, "a Quadratic, LinearRegression or DatasetRegression",
+                        "describe the problem with one of them")
+
+
+@spec
+class KernelTable:
+    """Kernels of several batch sizes in one program; kernels of one shape share one branch.
+
+    `branches[k]` is a kernel whose leaves are stacked; entry i of the table is row `row[i]` of branch `branch[i]`.
+    """
+
+    branches: tuple[Any, ...]
+    branch: Any
+    row: Any
+
+    def entry(self, index: Any) -> TableEntry:
+        """Kernel number `index` (may be traced)."""
+        row = self.row[index]
+        kernels = tuple(jax.tree.map(lambda leaf: leaf[row], branch) for branch in self.branches)
+        return TableEntry(kernels, self.branch[index])
+
+
+@spec
+class TableEntry:
+    """One kernel of a `KernelTable`: candidates of every shape, and which of them it is."""
+
+    kernels: tuple[Any, ...]
+    branch: Any
+
+    def init(self, key: jax.Array, chains: int) -> Any:
+        """The sampler state of this kernel, and idle ones for the other candidates."""
+        return tuple(kernel.init(key, chains) for kernel in self.kernels)
+
+    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        """Draw from this kernel alone."""
+
+        def use(k: int) -> Any:
+            def branch(key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+                gradient, new = self.kernels[k].draw(key, params, state[k])
+                return gradient, (*state[:k], new, *state[k + 1 :])
+
+            return branch
+
+        if len(self.kernels) == 1:
+            return use(0)(key, params, state)
+        return jax.lax.switch(self.branch, [use(k) for k in range(len(self.kernels))], key, params, state)
+
+
+def kernel_table(kernels: Sequence[Kernel]) -> KernelTable:
+    """Join kernels so that one compiled program serves all of them."""
+    groups: dict[Any, list[int]] = {}
+    for i, kernel in enumerate(kernels):
+        leaves, structure = jax.tree.flatten(kernel)
+        groups.setdefault((structure, tuple(np.shape(leaf) for leaf in leaves)), []).append(i)
+    branch, row = np.zeros(len(kernels), np.int32), np.zeros(len(kernels), np.int32)
+    for k, members in enumerate(groups.values()):
+        for r, i in enumerate(members):
+            branch[i], row[i] = k, r
+    stacked = tuple(
+        jax.tree.map(lambda *leaves: np.stack(leaves), *(kernels[i] for i in members)) for members in groups.values()
+    )
+    return KernelTable(stacked, jnp.asarray(branch), jnp.asarray(row))

@@ -1,0 +1,156 @@
+"""Mean, covariance and kurtosis of the parameters, from centred mergeable moments."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim._types import spec
+from sgdsim.statistics.base import Measurement, grouped_mean
+
+
+class PowerSums(NamedTuple):
+    """Sums of powers of deviations from a centre, by group."""
+
+    count: Any  # (G,)
+    first: Any  # (G, D)
+    second: Any  # (G, D, D), or (G, D) if only variances are kept
+    third: Any  # (G, D)
+    fourth: Any  # (G, D)
+
+
+class CentralMoments(NamedTuple):
+    """Count, mean and central sums of each group, float64."""
+
+    count: np.ndarray
+    mean: np.ndarray
+    second: np.ndarray
+    third: np.ndarray
+    fourth: np.ndarray
+
+
+def _diagonal(second: np.ndarray) -> np.ndarray:
+    return np.diagonal(second, axis1=-2, axis2=-1) if second.ndim == 3 else second
+
+
+def _outer(x: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return x[:, :, None] * x[:, None, :] if second.ndim == 3 else x * x
+
+
+def _wide(count: np.ndarray, array: np.ndarray) -> np.ndarray:
+    return count.reshape(count.shape + (1,) * (array.ndim - 1))
+
+
+def central(sums: PowerSums, centre: np.ndarray) -> CentralMoments:
+    """Central moments of sums of powers about `centre` (G, D)."""
+    n = np.maximum(sums.count, 1)[:, None]
+    d = sums.first / n
+    second = _diagonal(sums.second)
+    return CentralMoments(
+        count=sums.count,
+        mean=centre + d,
+        second=sums.second - _wide(n[:, 0], sums.second) * _outer(d, sums.second),
+        third=sums.third - 3 * d * second + 2 * n * d**3,
+        fourth=sums.fourth - 4 * d * sums.third + 6 * d**2 * second - 3 * n * d**4,
+    )
+
+
+def merge(a: CentralMoments, b: CentralMoments) -> CentralMoments:
+    """Pairwise merge (Chan, Golub and LeVeque 1979; third and fourth moments after Pebay 2008)."""
+    na, nb = a.count[:, None], b.count[:, None]
+    n = np.maximum(na + nb, 1)
+    d = np.where(nb > 0, b.mean - a.mean, 0) * (na > 0)
+    a2, b2 = _diagonal(a.second), _diagonal(b.second)
+    cross = na * nb / n
+    return CentralMoments(
+        count=a.count + b.count,
+        mean=np.where(na > 0, a.mean + d * nb / n, b.mean),
+        second=a.second + b.second + _wide(cross[:, 0], a.second) * _outer(d, a.second),
+        third=a.third + b.third + d**3 * cross * (na - nb) / n + 3 * d * (na * b2 - nb * a2) / n,
+        fourth=a.fourth
+        + b.fourth
+        + d**4 * cross * (na**2 - na * nb + nb**2) / n**2
+        + 6 * d**2 * (na**2 * b2 + nb**2 * a2) / n**2
+        + 4 * d * (na * b.third - nb * a.third) / n,
+    )
+
+
+@spec
+class Moments:
+    """Mean, covariance (or variances alone) and kurtosis of the parameters.
+
+    Args:
+        full: keep the D x D covariance; False keeps its diagonal, for problems of many parameters.
+    """
+
+    full: bool = True
+
+    def init(self, dimension: int, groups: int, dtype: Any) -> PowerSums:
+        """Zero sums."""
+        vector = jnp.zeros((groups, dimension), dtype)
+        second = jnp.zeros((groups, dimension, dimension), dtype) if self.full else vector
+        return PowerSums(jnp.zeros((groups,), dtype), vector, second, vector, vector)
+
+    def update(self, sums: PowerSums, at: Measurement) -> PowerSums:
+        """Add one step: D x D products over chains, and four powers."""
+        d = at.masked(at.params - at.centre[:, None, None])
+        squares = d * d
+        total = lambda x: x.sum(axis=1).T  # noqa: E731
+        if self.full:
+            second = jnp.einsum("dmg,emg->gde", d, d, precision=jax.lax.Precision.HIGHEST)
+        else:
+            second = total(squares)
+        return PowerSums(
+            sums.count + at.weight.sum(axis=0),
+            sums.first + total(d),
+            sums.second + second,
+            sums.third + total(squares * d),
+            sums.fourth + total(squares * squares),
+        )
+
+    def collect(self, sums: PowerSums, centre: np.ndarray) -> CentralMoments:
+        """Central moments of float64 sums about `centre`."""
+        return central(sums, centre)
+
+    def merge(self, a: CentralMoments, b: CentralMoments) -> CentralMoments:
+        """Join two stretches of steps."""
+        return merge(a, b)
+
+    def finalize(self, totals: CentralMoments) -> dict[str, tuple[Any, Any]]:
+        """Mean, covariance about the overall mean, and kurtosis."""
+        mean, mean_stderr = grouped_mean(totals.mean, totals.count)
+        n = np.maximum(totals.count, 1)
+        d = totals.mean - mean
+        about_mean = totals.second / _wide(n, totals.second) + _outer(d, totals.second)
+        covariance, covariance_stderr = grouped_mean(about_mean, totals.count)
+        # The overall mean was fitted to the same data: give back the covariance of its estimate.
+        covariance = covariance + self._covariance_of_mean(d, totals.count)
+        second = _diagonal(totals.second) / n[:, None]
+        fourth = (
+            totals.fourth / n[:, None] + 4 * d * totals.third / n[:, None] + 6 * d**2 * second + d**4
+        )
+        m4, _ = grouped_mean(fourth, totals.count)
+        m2, _ = grouped_mean(second + d**2, totals.count)
+        safe = np.where(m2 > 0, m2, 1)
+        # Linearised ratio m4 / m2^2: its groupwise influence carries the standard error.
+        influence = fourth / safe**2 - 2 * (second + d**2) * m4 / safe**3
+        _, kurtosis_stderr = grouped_mean(influence, totals.count)
+        kurtosis = np.where(m2 > 0, m4 / safe**2, np.nan)
+        name = "covariance" if self.full else "variance"
+        return {
+            "mean": (mean, mean_stderr),
+            name: (covariance, covariance_stderr),
+            "kurtosis": (kurtosis, kurtosis_stderr),
+        }
+
+    def _covariance_of_mean(self, d: np.ndarray, count: np.ndarray) -> Any:
+        used = count > 0
+        groups = int(used.sum())
+        if groups < 2:
+            return 0.0
+        weights = (count / count.sum())[used, None] * d[used]
+        square = weights.T @ weights if self.full else (weights**2).sum(axis=0)
+        return square * groups / (groups - 1)
