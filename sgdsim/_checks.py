@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -22,10 +23,18 @@ def error(argument: str, value: Any, allowed: str, remedy: str) -> ValueError:
     return ValueError(f"{argument} is {_show(value)}, but it must be {allowed}; {remedy}")
 
 
-def finite_array(argument: str, value: Any, remedy: str = "check the data for missing values") -> np.ndarray:
-    """`value` as a float64 array without NaN or infinity."""
+def need(module: str, extra: str) -> Any:
+    """An optional dependency, or one line that says how to get it."""
     try:
-        array = np.asarray(value, dtype=np.float64)
+        return importlib.import_module(module)
+    except ImportError as missing:
+        raise ImportError(f"this needs {module}; pip install 'sgdsim[{extra}]'") from missing
+
+
+def finite_array(argument: str, value: Any, remedy: str = "check the data for missing values") -> np.ndarray:
+    """A float64 copy of `value`, without NaN or infinity: what the caller does to it later changes nothing here."""
+    try:
+        array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise error(argument, value, "an array of real numbers", remedy) from None
     if not np.isfinite(array).all():

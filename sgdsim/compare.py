@@ -83,7 +83,7 @@ class Comparison:
         return any(row.verdict == DISAGREE for row in self.rows)
 
     def table(self) -> str:
-        """A plain-text table."""
+        """Return a plain-text table."""
         body = [format_row(row) for row in self.rows]
         widths = [max(len(line[i]) for line in [HEADER, *body]) for i in range(len(HEADER))]
         lines = [HEADER, tuple("-" * width for width in widths), *body]
@@ -98,7 +98,7 @@ class Comparison:
         return "\n".join([text, *(f"note: {note}" for note in notes)])
 
     def to_markdown(self) -> str:
-        """The same table as GitHub-flavoured Markdown."""
+        """Return the same table as GitHub-flavoured Markdown."""
         align = ["---", *["---:"] * (len(HEADER) - 2), "---"]
         lines = [HEADER, align, *(format_row(row) for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -124,7 +124,7 @@ HEADER = ("quantity", "simulated", "stderr", "predicted", "z", "rel. error", "ve
 
 
 def format_row(row: Row) -> tuple[str, ...]:
-    """The cells of a row under `HEADER`, as short text."""
+    """Return the cells of a row under `HEADER`, as short text."""
     return (
         row.quantity,
         f"{row.simulated:.5g}",
@@ -137,7 +137,7 @@ def format_row(row: Row) -> tuple[str, ...]:
 
 
 def row_to_dict(row: Row) -> dict[str, Any]:
-    """A row as plain Python, ready for JSON."""
+    """Return a row as plain Python, ready for JSON."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row._asdict().items()
@@ -148,14 +148,14 @@ def compare(result: Result, prediction: Prediction, *, error_rate: float = 0.01)
     """Hold every measured quantity against its prediction.
 
     The statistic of an entry is Student's t with (groups - 1) degrees of freedom; a row is judged by
-    its largest |z| at a level corrected (Sidak) for its distinct entries, D or D(D+1)/2, and for the number of
-    rows, so that a correct prediction meets any "disagree" with probability `error_rate`.
+    its largest |z| at a level corrected (Sidak) for its distinct entries, D or D(D+1)/2, and for the
+    number of rows, so that a correct prediction meets any "disagree" with probability `error_rate`.
 
     An entry is *underpowered* where its standard error is not finite or above 10% of its scale (see
-    `Row.relative_error`), where there are fewer than 8 groups, or (second moments) where the standard error of the
-    kurtosis is above 10% of it: then the fourth moment, on which the standard error itself rests, was
-    not measured. A row with such an entry says so, whatever its z. A row is *out of regime* when chains
-    diverged, the run was interrupted, R-hat is above 1.05 or the two configurations differ.
+    `Row.relative_error`), where there are fewer than 8 groups, or (second moments) where the standard
+    error of the kurtosis is above 10% of it: then the fourth moment, on which the standard error itself
+    rests, was not measured. A row with such an entry says so, whatever its z. A row is *out of regime*
+    when chains diverged, the run was interrupted, R-hat is above 1.05 or the two configurations differ.
 
     Rounding errors of the chains count as one more standard error, added in quadrature: 64 machine
     epsilons of the largest parameter for the mean, its square for second moments, plus 16 epsilons of a
@@ -178,20 +178,56 @@ def compare(result: Result, prediction: Prediction, *, error_rate: float = 0.01)
     for name in names:
         here, there = np.shape(getattr(result, name)), np.shape(getattr(prediction, name))
         if here != there:
-            raise _checks.error(f"prediction.{name}", f"of shape {there}", f"of shape {here}",
-                                "predict for the problem that was simulated")
+            raise _checks.error(
+                f"prediction.{name}",
+                f"of shape {there}",
+                f"of shape {here}",
+                "predict for the problem that was simulated",
+            )
     groups = int(result.provenance.get("groups", DEFAULT_GROUPS))
     regime = _out_of_regime(result, prediction)
     level = 1 - (1 - rate) ** (1 / max(len(names), 1))
     rows, entries = [], {}
     for name in names:
-        row, entries[name] = _row(name, result, prediction, level, groups, regime)
+        row, entries[name] = _row(name, result, prediction, level=level, groups=groups, regime=regime)
         rows.append(row)
     return Comparison(rows, entries, rate, regime, prediction.reference, prediction.approximation)
 
 
+def judge(
+    quantity: str,
+    simulated: float,
+    stderr: float,
+    predicted: float,
+    *,
+    error_rate: float = 0.01,
+    groups: int = DEFAULT_GROUPS,
+    note: str = "",
+) -> Row:
+    """Return the verdict on one number that is no field of a `Result`, by the rules of `compare`.
+
+    Args:
+        quantity: its name.
+        simulated: measured value.
+        stderr: its standard error.
+        predicted: predicted value.
+        error_rate: probability of "disagree" for a correct prediction.
+        groups: number of independent groups behind the standard error.
+        note: where given, the reason why the standard error is not known: the verdict is "underpowered".
+    """
+    difference = simulated - predicted
+    relative = difference / abs(predicted) if predicted else (0.0 if difference == 0 else math.inf)
+    z = 0.0 if difference == 0 else difference / stderr if stderr > 0 else math.inf
+    threshold = sidak_threshold(error_rate, 1, groups - 1)
+    if note or groups < MIN_GROUPS or not stderr <= POWER * abs(predicted):
+        verdict = UNDERPOWERED
+    else:
+        verdict = AGREE if abs(z) <= threshold else DISAGREE
+    return Row(quantity, simulated, stderr, predicted, z, relative, verdict, threshold, 1, note)
+
+
 def _row(
-    name: str, result: Result, prediction: Prediction, level: float, groups: int, regime: str
+    name: str, result: Result, prediction: Prediction, *, level: float, groups: int, regime: str
 ) -> tuple[Row, np.ndarray]:
     simulated = np.asarray(getattr(result, name), np.float64)
     stderr = np.broadcast_to(np.asarray(getattr(result, f"{name}_stderr"), np.float64), simulated.shape)
@@ -221,8 +257,8 @@ def _row(
     elif groups < MIN_GROUPS:
         verdict, note = UNDERPOWERED, f"{groups} groups of chains, fewer than {MIN_GROUPS}: run more chains"
     elif weak.any():
-        verdict, note = UNDERPOWERED, f"standard error above {POWER:.0%} of the scale: run more chains or steps"
-    elif name != "mean" and not zero.all() and (heavy := _heavy_tails(result)):
+        verdict, note = UNDERPOWERED, f"standard error above {POWER:.0%} of scale: run more chains or steps"
+    elif name != "mean" and not zero.all() and (heavy := heavy_tails(result)):
         verdict, note = UNDERPOWERED, heavy
     else:
         verdict = AGREE if shown.max() <= threshold else DISAGREE
@@ -244,7 +280,7 @@ def _row(
 
 
 def sidak_threshold(level: float, entries: int, dof: int) -> float:
-    """|t| that the largest of `entries` independent Student-t variables exceeds with probability `level`."""
+    """Return the |t| that the largest of `entries` independent ones exceeds with probability `level`."""
     if dof < 1:
         return math.inf
     tail = -math.expm1(math.log1p(-level) / entries) / 2
@@ -252,7 +288,7 @@ def sidak_threshold(level: float, entries: int, dof: int) -> float:
 
 
 def _scale(name: str, prediction: Prediction) -> np.ndarray:
-    """What a standard error of each entry has to be small against."""
+    """Return what a standard error of each entry has to be small against."""
     if name == "mean":
         return np.sqrt(np.clip(np.diag(np.atleast_2d(prediction.covariance)), 0, None))
     value = np.asarray(getattr(prediction, name), np.float64)
@@ -263,22 +299,25 @@ def _scale(name: str, prediction: Prediction) -> np.ndarray:
 
 
 def _rounding(name: str, scale: np.ndarray, result: Result, prediction: Prediction) -> np.ndarray:
-    """How far rounding errors of the chains alone can move each entry."""
+    """Return how far rounding errors of the chains alone can move each entry."""
     dtype = str(result.provenance.get("dtype", "float32"))
     epsilon = float(np.finfo(np.float64 if "64" in dtype else np.float32).eps)
     size = ROUNDING * epsilon * float(np.max(np.abs(prediction.mean), initial=1e-12))
     return np.full(scale.shape, size) if name == "mean" else size**2 + ROUNDING / 4 * epsilon * scale
 
 
-def _heavy_tails(result: Result) -> str:
+def heavy_tails(result: Result) -> str:
+    """Return why the standard errors of second moments are not to be trusted, or ""."""
     if result.kurtosis is None or result.kurtosis_stderr is None:
         return ""
     kurtosis = np.atleast_1d(np.asarray(result.kurtosis, np.float64))
     error = np.atleast_1d(np.asarray(result.kurtosis_stderr, np.float64))
-    varies = np.diag(np.atleast_2d(np.asarray(result.covariance))) > 0 if result.covariance is not None else True
+    varies = np.ones(1, bool)
+    if result.covariance is not None:
+        varies = np.diag(np.atleast_2d(np.asarray(result.covariance))) > 0
     if np.any(varies & ~(error <= POWER * kurtosis)):
         return (
-            "heavy tails: the fourth moment was not measured to 10%, so the standard error itself is not known: "
+            "heavy tails: the fourth moment was not measured to 10%, so nor was the standard error: "
             "run more chains or steps, or a smaller learning rate"
         )
     return ""
@@ -300,7 +339,7 @@ def _out_of_regime(result: Result, prediction: Prediction) -> str:
 
 def _same(here: Any, there: Any) -> bool:
     if isinstance(here, str) != isinstance(there, str):
-        return str(here) == str(there)
+        return (here if isinstance(here, str) else repr(here)) == (there if isinstance(there, str) else repr(there))
     if isinstance(here, dict) and isinstance(there, dict):
         return here.keys() == there.keys() and all(_same(here[key], there[key]) for key in here)
     if dataclasses.is_dataclass(here) and type(here) is type(there):

@@ -23,6 +23,11 @@ class Kernel(Protocol):
         ...
 
 
+def normals(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Standard normals, drawn once: without the barrier XLA recomputes them in every consumer it fuses."""
+    return jax.lax.optimization_barrier(jax.random.normal(key, shape, dtype))
+
+
 def square_root(covariance: Any) -> np.ndarray:
     """F with F F' = covariance: the root of a diagonal, else the symmetric root (singular allowed)."""
     covariance = np.asarray(covariance, dtype=np.float64)

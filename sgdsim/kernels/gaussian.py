@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import apply, inner, spec
-from sgdsim.kernels.base import none_if_zero, square_root
+from sgdsim.kernels.base import none_if_zero, normals, square_root
 from sgdsim.kernels.chi_square import chi_square_sampler
 from sgdsim.problems import LinearRegression
 
@@ -42,7 +42,7 @@ class GaussianKernel:
         d = params - self.teacher[:, None]
         c = apply(self.second_moment, d)
         noisy = self.noise_std is not None
-        z = jax.random.normal(key, (dimension + 1 + noisy, chains), params.dtype)
+        z = normals(key, (dimension + 1 + noisy, chains), params.dtype)
         x = apply(self.factor, z[:dimension])
         r, s2 = inner(x, d), inner(c, d)
         if noisy:
@@ -81,7 +81,7 @@ class DirectGaussianKernel:
         def add_example(i: Any, total: jax.Array) -> jax.Array:
             noisy = self.noise_std is not None
             shape = (dimension + noisy, *params.shape[1:])
-            z = jax.random.normal(jax.random.fold_in(key, i), shape, params.dtype)
+            z = normals(jax.random.fold_in(key, i), shape, params.dtype)
             x = apply(self.factor, z[:dimension])
             r = inner(x, d)
             if noisy:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from sgdsim._types import apply, spec
-from sgdsim.kernels.base import square_root
+from sgdsim.kernels.base import normals, square_root
 from sgdsim.problems import Quadratic
 
 
@@ -25,7 +25,7 @@ class QuadraticKernel:
 
     def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         """One gradient per chain."""
-        z = jax.random.normal(key, params.shape, params.dtype)
+        z = normals(key, params.shape, params.dtype)
         return self.problem.gradient(params) + apply(self.factor, z), state
 
 

@@ -13,10 +13,7 @@ from sgdsim import _checks
 
 def read_frame(table: Any) -> Any:
     """A pandas DataFrame from a CSV path, a DataFrame, or an xarray Dataset / 2-D DataArray."""
-    try:
-        import pandas as pd
-    except ImportError as missing:
-        raise ImportError("reading a table needs pandas; pip install 'sgdsim[data]'") from missing
+    pd = _checks.need("pandas", "data")
     if isinstance(table, str | os.PathLike):
         path = Path(table)
         if not path.is_file():
@@ -30,10 +27,10 @@ def read_frame(table: Any) -> Any:
             ) from None
     if isinstance(table, pd.DataFrame):
         return table
-    if hasattr(table, "to_dataframe"):  # xarray.Dataset
-        return table.to_dataframe().reset_index(drop=True)
     if hasattr(table, "to_pandas") and getattr(table, "ndim", 0) == 2:  # 2-D xarray.DataArray
         return table.to_pandas()
+    if hasattr(table, "data_vars"):  # xarray.Dataset
+        return table.to_dataframe().reset_index(drop=True)
     raise _checks.error(
         "table", type(table).__name__, "a CSV path, a pandas DataFrame or an xarray object",
         "pass arrays to DatasetRegression(features, targets) instead",
@@ -67,8 +64,7 @@ def split_table(table: Any, target: str) -> tuple[np.ndarray, np.ndarray, list[s
 
 
 def _numeric(column: Any, name: str) -> np.ndarray:
-    import pandas as pd
-
+    pd = _checks.need("pandas", "data")
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:

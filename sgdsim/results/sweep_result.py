@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,12 @@ class SweepResult:
         if point:
             raise _checks.error("axis", next(iter(point)), f"one of {list(self.axes)}", "choose an axis of the sweep")
         return self.results[index]
+
+    def save(self, path: str | Path) -> Path:
+        """Write NetCDF, one group a point; `ss.load` reads it back exactly."""
+        from sgdsim.results.files import save
+
+        return save(self, path)
 
     def points(self) -> list[tuple[dict[str, Any], Result]]:
         """Every point of the grid with its result."""

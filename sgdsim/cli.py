@@ -1,0 +1,296 @@
+"""The command line: argument parsing and printing only."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import sgdsim as ss
+from sgdsim import _checks
+from sgdsim._version import __version__
+from sgdsim.compare import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, format_row, row_to_dict
+from sgdsim.experiments import analyze as run_analysis
+from sgdsim.experiments import list_experiments
+from sgdsim.experiments import run as run_experiment
+from sgdsim.experiments.findings import SCALES, Findings
+from sgdsim.experiments.registry import find
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run many SGD trainings at once and hold every number against theory.",
+)
+COLORS = {AGREE: "green", DISAGREE: "bold red", UNDERPOWERED: "yellow", OUT: "yellow"}
+EXTRAS = {
+    "plots": ("matplotlib",),
+    "data": ("pandas", "sklearn"),
+    "results": ("xarray", "h5netcdf", "h5py"),
+    "diagnostics": ("arviz",),
+    "cli": ("typer", "rich"),
+}
+PACKAGES = ("sgdsim", "jax", "jaxlib", "optax", "flax", "numpy", "scipy")
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for figures, data and report.html.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def _fail(message: Any) -> typer.Exit:
+    print("sgdsim: error:", " ".join(str(message).split()), file=sys.stderr)
+    return typer.Exit(2)
+
+
+def _one_line(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a user can put right into one line and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except (ValueError, ImportError, OSError) as wrong:
+            raise _fail(wrong) from None
+
+    return wrapper
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sgdsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run many SGD trainings at once and hold every number against theory."""
+
+
+@app.command("list")
+@_one_line
+def list_command(as_json: AsJson = False) -> None:
+    """List the published figures and tables that can be reproduced."""
+    found = list_experiments()
+    if as_json:
+        print(json.dumps([{"id": e.id, "title": e.title, "reference": e.reference} for e in found], indent=1))
+        return
+    table = Table("id", "what it shows", "published in", box=None, header_style="bold")
+    for e in found:
+        table.add_row(e.id, e.title, e.reference)
+    _console().print(table)
+
+
+@app.command()
+@_one_line
+def reproduce(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Names from `sgdsim list`.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every experiment.")] = False,
+    scale: Annotated[str, typer.Option(help="smoke (seconds), laptop (minutes) or full.")] = "smoke",
+    output: Output = Path("output"),
+    as_json: AsJson = False,
+) -> None:
+    """Reproduce published figures; exit code 1 if a number disagrees with theory."""
+    if not ids and not everything:
+        raise _checks.error("ID", "", "the name of an experiment, or --all", "see `sgdsim list`")
+    _checks.choice("scale", scale, SCALES)
+    chosen = [e.id for e in list_experiments()] if everything else [find(name).id for name in ids or []]
+    _check_folder(output)
+    ss.use_all_cores()
+    done: dict[str, tuple[Findings, float]] = {}
+    with _progress() as progress:
+        task = progress.add_task("", total=len(chosen))
+        for name in chosen:
+            progress.update(task, description=name)
+            start = time.perf_counter()
+            done[name] = run_experiment(name, scale, output), time.perf_counter() - start
+            progress.advance(task)
+    _finish(done, output, as_json)
+
+
+@app.command("analyze")
+@_one_line
+def analyze_command(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV file with a header, or `diabetes`.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    batch_sizes: Annotated[str | None, typer.Option(help="Such as 4,16,64 (the default).")] = None,
+    learning_rates: Annotated[
+        str | None, typer.Option(help="Such as 0.01,0.1; by default 0.1 and 0.3 of the limit of each batch size.")
+    ] = None,
+    standardize: Annotated[bool, typer.Option(help="Give columns mean 0 and standard deviation 1.")] = True,
+    intercept: Annotated[bool, typer.Option(help="Append a column of ones.")] = True,
+    output: Output = Path("output"),
+    as_json: AsJson = False,
+) -> None:
+    """Analyse SGD on your own regression table; exit code 1 if a number disagrees with theory."""
+    sizes = _numbers("--batch-sizes", batch_sizes, int, "whole numbers, such as 4,16,64")
+    rates = _numbers("--learning-rates", learning_rates, float, "numbers, such as 0.01,0.1")
+    _check_folder(output)
+    ss.use_all_cores()
+    start = time.perf_counter()
+    findings = run_analysis(
+        table,
+        target,
+        batch_sizes=sizes,
+        learning_rates=rates,
+        standardize=standardize,
+        intercept=intercept,
+        output=output,
+    )
+    _finish({"analyze": (findings, time.perf_counter() - start)}, output, as_json)
+
+
+@app.command()
+@_one_line
+def bench() -> None:
+    """Measure speed and memory against hand-written loops (needs a source checkout)."""
+    runner = Path(__file__).resolve().parent.parent / "bench" / "run.py"
+    if not runner.is_file():
+        raise ValueError(
+            f"there is no {runner}; the bench lives in the source checkout: git clone it, then `make bench`"
+        )
+    raise typer.Exit(subprocess.run([sys.executable, str(runner)], check=False).returncode)
+
+
+@app.command()
+@_one_line
+def doctor(as_json: AsJson = False) -> None:
+    """Say what sgdsim runs on: versions, devices, number type, cores, extras."""
+    facts = _facts()
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            for key, item in value.items():
+                table.add_row(escape(f"{name} {key}"), escape(str(item)))
+        else:
+            table.add_row(name, escape(", ".join(value) if isinstance(value, list) else str(value)))
+    _console().print(table)
+
+
+def _facts() -> dict[str, Any]:
+    ss.use_all_cores()
+    jax = importlib.import_module("jax")
+    missing = {extra: [m for m in modules if importlib.util.find_spec(m) is None] for extra, modules in EXTRAS.items()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "backend": jax.default_backend(),
+        "devices": [str(device) for device in jax.devices()],
+        "cores": cores,
+        "dtype": "float64" if jax.config.jax_enable_x64 else "float32",
+        "extra": {
+            extra: "present" if not names else f"missing {', '.join(names)}: pip install 'sgdsim[{extra}]'"
+            for extra, names in missing.items()
+        },
+    }
+
+
+def _numbers(option: str, text: str | None, kind: Callable[[str], Any], allowed: str) -> list[Any] | None:
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise _checks.error(option, text, allowed, "separate them by commas, without spaces") from None
+
+
+def _check_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise _checks.error("--output", str(output), "a folder", "choose another name")
+
+
+def _console(stderr: bool = False) -> Console:
+    return Console(stderr=stderr, soft_wrap=False, width=None if sys.stdout.isatty() else 140)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _finish(done: dict[str, tuple[Findings, float]], output: Path, as_json: bool) -> None:
+    disagrees = any(findings.disagrees for findings, _ in done.values())
+    if as_json:
+        content = {name: _plain(findings, seconds) for name, (findings, seconds) in done.items()}
+        report = str(output / "report.html")
+        print(json.dumps({"experiments": content, "disagrees": disagrees, "report": report}, indent=1))
+    else:
+        console = _console()
+        for name, (findings, seconds) in done.items():
+            console.print(f"\n[bold]{escape(name)}[/bold] [dim]{seconds:.1f} s[/dim]")
+            for sentence in findings.summary:
+                console.print(escape(sentence), highlight=False)
+            for extra in findings.tables:
+                console.print(_rich(extra.title, extra.header, extra.rows))
+            console.print(_verdict_table(findings))
+            for note in sorted({v.row.note for v in findings.verdicts if v.row.note}):
+                console.print(f"[dim]note: {escape(note)}[/dim]", highlight=False)
+        counts: dict[str, int] = {}
+        for findings, _ in done.values():
+            for _, row in findings.verdicts:
+                counts[row.verdict] = counts.get(row.verdict, 0) + 1
+        console.print(
+            "\n[bold]verdicts:[/bold] "
+            + ", ".join(f"[{COLORS[name]}]{counts[name]} {name}[/]" for name in COLORS if name in counts)
+        )
+        console.print(f"figures, data and report: {escape(str(output / 'report.html'))}", highlight=False)
+    if disagrees:
+        raise typer.Exit(1)
+
+
+def _plain(findings: Findings, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 2),
+        "summary": list(findings.summary),
+        "verdicts": [{"setting": v.setting, **row_to_dict(v.row)} for v in findings.verdicts],
+        "disagrees": findings.disagrees,
+    }
+
+
+def _rich(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="italic")
+    for i, name in enumerate(header):
+        table.add_column(escape(name), justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _verdict_table(findings: Findings) -> Table:
+    table = Table(box=None, header_style="bold", title="verdicts", title_justify="left", title_style="italic")
+    for name in ("setting", *HEADER):
+        table.add_column(name, justify="left" if name in ("setting", "quantity", "verdict") else "right", no_wrap=True)
+    for setting, row in findings.verdicts:
+        *cells, verdict = format_row(row)
+        table.add_row(escape(setting), *(escape(c) for c in cells), f"[{COLORS[verdict]}]{verdict}[/]")
+    return table

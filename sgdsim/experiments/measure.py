@@ -1,0 +1,77 @@
+"""What the experiments share: how long to settle, theory along a curve, verdicts of many points at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim.compare import compare
+from sgdsim.experiments.findings import ERROR_RATE, Verdict
+from sgdsim.results.result import Result
+from sgdsim.solver import predict
+from sgdsim.solver.prediction import Prediction
+
+APPROXIMATIONS = ("exact", "hessian", "continuous")
+LEFT_OVER = 1e-4  # of the distance to the stationary second moments after the burn-in
+
+
+def settling_steps(*predictions: Prediction, at_least: int = 50) -> int:
+    """Return the steps after which second moments are stationary to 1e-4, starting at the minimum."""
+    slowest = max(prediction.spectral_radius for prediction in predictions)
+    if slowest <= 0:
+        return at_least
+    return max(at_least, math.ceil(math.log(LEFT_OVER) / math.log(min(slowest, 1 - 1e-12))))
+
+
+def try_predict(problem: Any, optimizer: Any, *, batch_size: int, **options: Any) -> Prediction | None:
+    """Return the prediction, or None past the stability limit."""
+    try:
+        return predict(problem, optimizer, batch_size=batch_size, **options)
+    except ValueError:
+        return None
+
+
+def along(
+    settings: Iterable[tuple[Any, Any, int]], quantity: str, approximations: Sequence[str] = APPROXIMATIONS
+) -> dict[str, np.ndarray]:
+    """Return a scalar quantity at each (problem, optimizer, batch size), by approximation; NaN where unstable.
+
+    A covariance counts by its trace.
+    """
+    lines: dict[str, list[float]] = {name: [] for name in approximations}
+    for problem, optimizer, batch_size in settings:
+        for name in approximations:
+            theory = try_predict(problem, optimizer, batch_size=batch_size, approximation=name)
+            lines[name].append(math.nan if theory is None else scalar(getattr(theory, quantity)))
+    return {name: np.array(values) for name, values in lines.items()}
+
+
+def scalar(value: Any) -> float:
+    """Return a number as it is, a covariance by its trace."""
+    array = np.asarray(value, np.float64)
+    return float(array) if array.ndim == 0 else float(np.trace(array))
+
+
+def hold(points: Sequence[tuple[str, Result, Prediction]], error_rate: float = ERROR_RATE) -> list[Verdict]:
+    """Compare every (setting, result, prediction), sharing one error rate among them."""
+    share = 1 - (1 - error_rate) ** (1 / max(len(points), 1))
+    return [
+        Verdict(setting, row)
+        for setting, result, theory in points
+        for row in compare(result, theory, error_rate=share).rows
+    ]
+
+
+def short_provenance(result: Result, **more: Any) -> dict[str, Any]:
+    """Return how a run was made, without the long description of its problem."""
+    keep = {name: value for name, value in result.provenance.items() if name != "problem"}
+    return {**keep, **more}
+
+
+def check_scale(scale: Any) -> str:
+    """Return the name of a scale, checked."""
+    return _checks.choice("scale", scale, ("smoke", "laptop", "full"))

@@ -1,0 +1,122 @@
+"""A quantity over a hyperparameter: theories as lines, the simulation as points with error bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sgdsim.plots.style import APPROXIMATIONS, COLORS, INK, LINESTYLES, MARKERS, Look, axes, styled
+
+
+def curve(
+    theories: Mapping[str, tuple[Any, Any]],
+    simulated: tuple[Any, Any, Any] | None = None,
+    *,
+    ax: Any = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    limits: Sequence[float] = (),
+    optimum: float | None = None,
+    log: str = "",
+    ylim: tuple[float, float] | None = None,
+) -> Any:
+    """Draw theories as lines and simulated points with 2-standard-error bars.
+
+    Args:
+        theories: (x, y) by name; the names "exact", "hessian" and "continuous" have a look of their own.
+        simulated: (x, y, stderr), or None.
+        ax: matplotlib axes; None makes a figure.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+        title: shown above the panel.
+        limits: where a stability limit is marked.
+        optimum: where an optimum is marked.
+        log: "", "x", "y" or "xy".
+        ylim: range of the vertical axis.
+    """
+    ax = axes(ax)
+    with styled():
+        for i, (name, (x, y)) in enumerate(theories.items()):
+            other = Look(COLORS[i % len(COLORS)], LINESTYLES[i % len(LINESTYLES)], name)
+            look = APPROXIMATIONS.get(name, other)
+            ax.plot(x, y, color=look.color, linestyle=look.linestyle, label=look.label, zorder=2)
+        if simulated is not None:
+            x, y, error = (np.asarray(v, np.float64) for v in simulated)
+            ax.errorbar(
+                x,
+                y,
+                yerr=2 * error,
+                fmt="o",
+                color=INK,
+                markerfacecolor="white",
+                markeredgewidth=1.4,
+                capsize=2.5,
+                linewidth=1.2,
+                label="simulation",
+                zorder=4,
+            )
+        for i, limit in enumerate(limits):
+            ax.axvline(
+                limit,
+                color=INK,
+                linestyle=(0, (1, 2)),
+                linewidth=1.4,
+                zorder=1,
+                label="stability limit" if i == 0 else None,
+            )
+        if optimum is not None:
+            ax.axvline(optimum, color="#CC79A7", linestyle=(0, (6, 2)), linewidth=1.4, zorder=1, label="optimum")
+        if "x" in log:
+            ax.set_xscale("log")
+        if "y" in log:
+            ax.set_yscale("log")
+        if ylim is not None:
+            ax.set_ylim(*ylim)
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        ax.legend()
+    return ax
+
+
+def points(
+    groups: Mapping[str, tuple[Any, Any]],
+    *,
+    ax: Any = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    log: str = "",
+) -> Any:
+    """Draw labelled series as markers joined by thin lines, for values that exist at a few places only.
+
+    Args:
+        groups: (x, y) by label.
+        ax: matplotlib axes; None makes a figure.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+        title: shown above the panel.
+        log: "", "x", "y" or "xy".
+    """
+    ax = axes(ax)
+    with styled():
+        for i, (label, (x, y)) in enumerate(groups.items()):
+            ax.plot(
+                x,
+                y,
+                color=COLORS[i % len(COLORS)],
+                marker=MARKERS[i % len(MARKERS)],
+                markerfacecolor="white",
+                linestyle=LINESTYLES[i % len(LINESTYLES)],
+                linewidth=1.3,
+                markeredgewidth=1.4,
+                label=label,
+            )
+        if "x" in log:
+            ax.set_xscale("log")
+        if "y" in log:
+            ax.set_yscale("log")
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        ax.legend()
+    return ax

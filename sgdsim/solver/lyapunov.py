@@ -1,0 +1,118 @@
+"""The discrete Lyapunov equation by doubling: only matrix products, batched, differentiable."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sgdsim import _checks
+
+
+def spectral_radius(a: Any) -> float:
+    """The largest |eigenvalue| of a square matrix, or of a stack (..., D, D) of them.
+
+    Example:
+        >>> from sgdsim.solver import spectral_radius
+        >>> spectral_radius([[0.5, 0.0], [0.0, -0.25]])
+        0.5
+    """
+    return float(np.abs(np.linalg.eigvals(np.asarray(a))).max(initial=0.0))
+
+
+def discrete_lyapunov(a: Any, q: Any) -> Any:
+    r"""Solve the discrete Lyapunov equation of a stable A, by squaring.
+
+    $$X = A X A^\dagger + Q: \qquad X \leftarrow X + A X A^\dagger, \quad A \leftarrow A^2.$$
+
+    Concrete inputs are solved in double precision whatever JAX's default and come back as NumPy arrays;
+    under `jit`, `vmap` and `grad` the dtype is the tracer's, and an unstable A gives NaN instead of an error.
+
+    Args:
+        a: A, shape (..., D, D), spectral radius below 1.
+        q: Q, shape (..., D, D), not necessarily symmetric; leading axes broadcast against those of `a`.
+
+    Raises:
+        ValueError: shapes do not match, an entry is not finite, or a concrete A has spectral radius >= 1.
+
+    Example:
+        >>> from sgdsim.solver import discrete_lyapunov
+        >>> float(discrete_lyapunov([[0.5]], [[3.0]])[0, 0])
+        4.0
+    """
+    if isinstance(a, jax.core.Tracer) or isinstance(q, jax.core.Tracer):
+        return _solve(jnp.asarray(a), jnp.asarray(q))
+    a, q = _concrete("a", a), _concrete("q", q)
+    if a.shape[-1] != q.shape[-1]:
+        raise _checks.error("q", q, f"of shape (..., {a.shape[-1]}, {a.shape[-1]}) (got shape {q.shape})",
+                            "a and q must have the same size")
+    with jax.enable_x64(True):
+        x = np.asarray(_compiled(jnp.asarray(a), jnp.asarray(q)))
+    failed = np.isnan(x).any(axis=(-2, -1))
+    if failed.any():
+        radius = spectral_radius(np.broadcast_to(a, x.shape)[failed])
+        raise ValueError(
+            f"a has spectral radius {radius:.12g}, but it must be below 1: the covariance grows without bound; "
+            "lower the learning rate (or scale a down)"
+        )
+    return x
+
+
+def _concrete(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    array = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
+        raise _checks.error(name, value, f"square, shape (..., D, D) (got shape {array.shape})", "check its shape")
+    if not np.isfinite(array).all():
+        raise _checks.error(name, value, "finite", "look for a division by zero upstream")
+    return array
+
+
+def _solve(a: Any, q: Any) -> Any:
+    dtype = jnp.result_type(a, q, jnp.float32)
+    shape = jnp.broadcast_shapes(a.shape, q.shape)
+    a, q = jnp.broadcast_to(a, shape).astype(dtype), jnp.broadcast_to(q, shape).astype(dtype)
+    # An implicit derivative: the tangent and the cotangent are Lyapunov solutions too.
+    return lax.custom_linear_solve(
+        partial(_residual, a),
+        q,
+        solve=lambda _, b: _doubling(a, b),
+        transpose_solve=lambda _, b: _doubling(a.mT, b),
+    )
+
+
+_compiled = jax.jit(_solve)
+
+
+def _product(a: Any, b: Any) -> Any:
+    # GPUs default float32 products to TF32: three digits.
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+
+def _residual(a: Any, x: Any) -> Any:
+    return x - _product(_product(a, x), a.conj().mT)
+
+
+def _doubling(a: Any, q: Any) -> Any:
+    limits = jnp.finfo(a.dtype)
+    last = int(np.log2(1 / limits.eps)) - 4  # 1 - spectral radius below about 1e-13 is no distance from 1
+    huge = float(limits.max) ** 0.4
+
+    def size(power: Any) -> Any:
+        return jnp.sum(jnp.abs(power) ** 2, axis=(-2, -1))
+
+    def going(state: Any) -> Any:
+        power, _, count = state
+        active = (size(power) > limits.eps) & (size(power) < huge)
+        return jnp.any(active) & (count < last)
+
+    def double(state: Any) -> Any:
+        power, x, count = state
+        return _product(power, power), x + _product(_product(power, x), power.conj().mT), count + 1
+
+    power, x, _ = lax.while_loop(going, double, (a, q, 0))
+    return jnp.where((size(power) <= limits.eps)[..., None, None], x, jnp.nan)

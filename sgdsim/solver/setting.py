@@ -1,0 +1,83 @@
+"""A problem and an optimizer, checked and written as the equations around the minimum see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim._types import Matrix, Vector
+from sgdsim.optimizers import SGD, check_optimizer
+from sgdsim.solver.dynamics import Dynamics
+from sgdsim.solver.noise import AveragedNoise, averaged_noise, check_sampling
+from sgdsim.solver.stationary import Feedback
+
+_OUTSIDE = 1e-8  # the share of a gradient or a noise outside the range of H that rounding explains
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """Everything the stationary equations need.
+
+    Attributes:
+        mean: where the chains settle: the minimum, and the start along directions that never move, (D,).
+        rate: lambda.
+        dynamics: noiseless motion in the range of the Hessian.
+        noise: averaged gradient noise in the full space.
+        feedback: the equation for the covariance in the range of the Hessian.
+        batch_size: b.
+        sampling: the sampling mode.
+    """
+
+    mean: Vector
+    rate: float
+    dynamics: Dynamics
+    noise: AveragedNoise
+    feedback: Feedback
+    batch_size: int
+    sampling: str
+
+    def embed(self, inside: Matrix) -> Matrix:
+        """W X W': a covariance in the range of the Hessian, in the full space."""
+        lift = self.dynamics.lift
+        return lift @ inside @ lift.T
+
+
+def describe(problem: Any, optimizer: Any, batch_size: Any, sampling: str | None) -> Setting:
+    """Check the request, then restrict it to the range of the Hessian.
+
+    Raises:
+        ValueError: an argument is out of range, the loss has no minimum, or noise drives a direction that
+            nothing pulls back.
+        NotImplementedError: there is no theory for the problem, the optimizer, the schedule or the sampling.
+    """
+    b, mode = check_sampling(problem, batch_size, sampling)
+    known, _ = check_optimizer(optimizer, problem.dimension)
+    if not isinstance(known, SGD):
+        name = type(optimizer).__name__ if known is not None else "an optax transformation"
+        raise NotImplementedError(f"no stationary theory for {name}; it is there for SGD: simulate it instead")
+    if callable(known.learning_rate):
+        raise NotImplementedError(
+            "learning_rate is a schedule, but a stationary law needs a constant rate; pass its final value"
+        )
+    hessian = np.asarray(problem.hessian())
+    dynamics = Dynamics.around(hessian, known.preconditioner, float(known.momentum))
+    start = problem.default_start - problem.minimum
+    mean = problem.minimum + start - dynamics.lift @ (dynamics.basis.T @ start)
+    _check_minimum(problem, mean)
+    noise = averaged_noise(problem, mean, b, mode)
+    outside = noise.carrier - dynamics.basis @ (dynamics.basis.T @ noise.carrier)
+    if np.linalg.norm(outside) > _OUTSIDE * np.linalg.norm(noise.carrier):
+        raise _checks.error("hessian", hessian, "non-singular wherever there is gradient noise",
+                            "a flat direction with noise is a random walk: add weight decay")
+    feedback = Feedback(dynamics, noise.restrict(dynamics.basis))
+    return Setting(mean, float(known.learning_rate), dynamics, noise, feedback, b, mode)
+
+
+def _check_minimum(problem: Any, mean: Vector) -> None:
+    scale = np.linalg.norm(problem.gradient(np.zeros_like(mean))) + np.linalg.norm(problem.hessian() @ mean)
+    if np.linalg.norm(problem.gradient(mean)) > _OUTSIDE * scale:
+        raise _checks.error("weight_decay", problem.weight_decay, "such that the loss has a minimum",
+                            "it cancels the curvature exactly in a direction where the data pull")

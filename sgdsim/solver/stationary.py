@@ -1,0 +1,112 @@
+"""The stationary covariance when the noise depends on it: Sigma = S(C0) + S(C1(Sigma))."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.sparse.linalg import LinearOperator, eigs, gmres
+
+from sgdsim._types import Matrix
+from sgdsim.solver.dynamics import Dynamics, Response
+from sgdsim.solver.noise import AveragedNoise
+
+_DENSE = 12  # up to this dimension the D(D+1)/2 equations are solved as a matrix
+
+
+class Feedback:
+    r"""The positive map M = S C1: how a covariance, through the noise it makes, reproduces itself.
+
+    The second moment settles iff rho(T) < 1 and rho(M) < 1, and then (I - M) Sigma = S(C0).
+    Symmetric matrices up to D = 12 are written in an orthonormal basis and solved densely, larger ones by
+    GMRES and Arnoldi iteration with O(D^3) products.
+    """
+
+    def __init__(self, dynamics: Dynamics, noise: AveragedNoise):
+        self.dynamics = dynamics
+        self.noise = noise
+        self.rank = len(dynamics.curvatures)
+        self.silent = not np.any(noise.linear(np.eye(self.rank)))
+
+    @cached_property
+    def _images(self) -> np.ndarray:
+        """C1 of each basis matrix, shape (D(D+1)/2, D, D)."""
+        return self.noise.linear(self._matrices(np.eye(self.rank * (self.rank + 1) // 2)))
+
+    @cached_property
+    def _upper(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        i, j = np.triu_indices(self.rank)
+        return i, j, np.where(i == j, 1.0, np.sqrt(2.0))
+
+    def _coordinates(self, matrices: Any) -> Any:
+        i, j, norm = self._upper
+        return matrices[..., i, j] * norm
+
+    def _matrices(self, coordinates: Any) -> Any:
+        i, j, norm = self._upper
+        out = np.zeros((*coordinates.shape[:-1], self.rank, self.rank))
+        out[..., i, j] = out[..., j, i] = coordinates / norm
+        return out
+
+    def _dense(self, respond: Response) -> Matrix:
+        return self._coordinates(respond(self._images)).T
+
+    def _operator(self, respond: Response) -> LinearOperator:
+        size = self.rank * (self.rank + 1) // 2
+        return LinearOperator(
+            (size, size),
+            matvec=lambda x: self._coordinates(respond(self.noise.linear(self._matrices(np.ravel(x))))),
+            dtype=np.float64,
+        )
+
+    def radius(self, rate: float, growth: float = 1.0) -> float:
+        """rho(M) at learning rate `rate`, for second moments scaled by 1/growth a step."""
+        if self.silent:
+            return 0.0
+        respond = self.dynamics.response(rate, growth)
+        if self.rank <= _DENSE:
+            return float(np.abs(np.linalg.eigvals(self._dense(respond))).max())
+        # A positive map has its spectral radius among its eigenvalues (Krein-Rutman): the rightmost one.
+        start = self._coordinates(respond(self.noise.linear(np.eye(self.rank))))
+        rightmost = eigs(self._operator(respond), k=1, which="LR", v0=start, ncv=10, tol=1e-13,
+                         return_eigenvectors=False)
+        return float(rightmost[0].real)
+
+    def solve(self, rate: float) -> Matrix:
+        """Sigma, for a learning rate at which rho(M) < 1."""
+        respond = self.dynamics.response(rate)
+        direct = respond(self.noise.additive)
+        if self.silent:
+            return direct
+        target = self._coordinates(direct)
+        if self.rank <= _DENSE:
+            return self._matrices(np.linalg.solve(np.eye(len(target)) - self._dense(respond), target))
+        feedback = self._operator(respond)
+        operator = LinearOperator(feedback.shape, matvec=lambda x: x - feedback.matvec(x), dtype=np.float64)
+        solution = np.zeros_like(target)
+        for _ in range(3):  # the later rounds refine
+            change, _ = gmres(operator, target - operator.matvec(solution), rtol=1e-13, restart=100, maxiter=20)
+            solution += change
+        return self._matrices(solution)
+
+    def limit(self) -> float:
+        r"""The smallest learning rate at which the second moment stops existing: rho(M) = 1, or rho(T) = 1."""
+        top = self.dynamics.descent_limit()
+        if self.silent or top == 0:
+            return top
+        for share in (1e-3, 0.03, 0.25, 0.5, 0.75, 0.95, 1 - 1e-9):
+            if self.radius(share * top) >= 1:
+                # lambda / rho is close to linear in lambda, which makes the root quick to find
+                return float(brentq(lambda x: x / self.radius(x) - x, 1e-6 * share * top, share * top,
+                                    xtol=1e-15 * top, rtol=1e-14))
+        return top
+
+    def second_moment_radius(self, rate: float) -> float:
+        """Spectral radius of the second-moment recursion: the growth r at which rho(M) = 1, or rho(T)^2."""
+        floor = self.dynamics.step_radius(rate) ** 2
+        low = floor + 1e-6 * (1 - floor)
+        if self.silent or self.radius(rate, low) <= 1:
+            return floor
+        return float(brentq(lambda r: 1 / self.radius(rate, r) - 1, low, 1.0, xtol=1e-11))

@@ -1,0 +1,193 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from sgdsim.compare import AGREE, DISAGREE, OUT, UNDERPOWERED, compare, judge, sidak_threshold
+from sgdsim.results.result import Result
+from sgdsim.solver.prediction import Prediction
+
+CONFIGURATION = {"problem": "p", "optimizer": "o", "batch_size": 8, "sampling": "online"}
+
+
+def make_prediction(dimension=2, **changes):
+    sigma = np.eye(dimension) + 0.3 * (np.ones((dimension, dimension)) - np.eye(dimension))
+    values = dict(
+        mean=np.ones(dimension),
+        covariance=sigma,
+        noise_covariance=2 * sigma,
+        train_loss=1.5,
+        test_loss=0.5,
+        max_learning_rate=1.0,
+        spectral_radius=0.5,
+        approximation="exact",
+        regime="",
+        reference="[3]",
+        configuration=CONFIGURATION,
+    )
+    return Prediction(**{**values, **changes})
+
+
+def make_result(prediction=None, stderr=1e-3, rng=None, groups=64, **changes):
+    """Numbers scattered around a prediction as group means scatter: Student-t over `groups`."""
+    prediction = prediction or make_prediction()
+    values = {}
+    for name in ("mean", "covariance", "noise_covariance", "train_loss", "test_loss"):
+        exact = np.asarray(getattr(prediction, name))
+        if rng is None:
+            values[name], values[f"{name}_stderr"] = exact, np.full(exact.shape, stderr)
+        else:
+            draws = exact + stderr * np.sqrt(groups) * rng.standard_normal((groups, *exact.shape))
+            if exact.ndim == 2:
+                draws = (draws + draws.transpose(0, 2, 1)) / np.sqrt(2) + (1 - np.sqrt(2)) * exact
+            values[name] = draws.mean(axis=0)
+            values[f"{name}_stderr"] = draws.std(axis=0, ddof=1) / np.sqrt(groups)
+    dimension = len(prediction.mean)
+    values |= dict(
+        kurtosis=np.full(dimension, 3.0),
+        kurtosis_stderr=np.full(dimension, 0.01),
+        tail=None,
+        ess=None,
+        rhat=np.ones(dimension),
+        chains=1000,
+        diverged=0,
+        status="ok",
+        record=None,
+        final=None,
+        snapshots=None,
+        provenance={**CONFIGURATION, "groups": groups, "dtype": "float32"},
+    )
+    return Result(**{**values, **changes})
+
+
+def verdicts(result, prediction):
+    return {row.verdict for row in compare(result, prediction).rows}
+
+
+def test_a_right_prediction_agrees():
+    report = compare(make_result(rng=np.random.default_rng(0)), make_prediction())
+    assert report.agrees and not report.disagrees
+    assert [row.entries for row in report.rows] == [2, 3, 3, 1, 1]
+    assert report.entries["covariance"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("quantity", ["mean", "covariance", "noise_covariance", "train_loss", "test_loss"])
+def test_three_percent_off_disagrees(quantity):
+    prediction = make_prediction()
+    wrong = dataclasses.replace(prediction, **{quantity: 1.03 * getattr(prediction, quantity)})
+    report = compare(make_result(prediction, rng=np.random.default_rng(1)), wrong)
+    bad = [row for row in report.rows if row.verdict == DISAGREE]
+    assert [row.quantity.split("[")[0] for row in bad] == [quantity]
+    assert report.disagrees and not report.agrees
+
+
+def test_one_wrong_entry_is_found_and_named():
+    prediction = make_prediction(3)
+    sigma = prediction.covariance.copy()
+    sigma[0, 2] = sigma[2, 0] = 0.35
+    report = compare(make_result(prediction), dataclasses.replace(prediction, covariance=sigma))
+    row = report.rows[1]
+    assert (row.quantity, row.verdict) == ("covariance[0,2]", DISAGREE)
+    assert row.z == pytest.approx(-50, rel=1e-3) and row.relative_error == pytest.approx(-0.05)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stderr": 0.3},
+        {"stderr": np.nan},
+        {"stderr": np.inf},
+        {"groups": 7},
+    ],
+)
+def test_underpowered(changes):
+    assert verdicts(make_result(**changes), make_prediction()) == {UNDERPOWERED}
+
+
+def test_heavy_tails_are_underpowered_except_for_the_mean():
+    report = compare(make_result(kurtosis_stderr=np.array([0.01, 5.0])), make_prediction())
+    assert [row.verdict for row in report.rows] == [AGREE] + 4 * [UNDERPOWERED]
+    assert "heavy tails" in report.table()
+
+
+def test_an_underpowered_run_does_not_disagree():
+    wrong = dataclasses.replace(make_prediction(), train_loss=9.0)
+    assert verdicts(make_result(stderr=2.0), wrong) == {UNDERPOWERED}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"diverged": 3, "status": "diverged"}, "3 of 1000 chains diverged"),
+        ({"status": "interrupted"}, "interrupted"),
+        ({"rhat": np.array([1.0, 1.06])}, "R-hat is 1.060"),
+        ({"provenance": {**CONFIGURATION, "batch_size": 9}}, "batch_size: 9 against 8"),
+        ({"provenance": {**CONFIGURATION, "optimizer": "Adam"}}, "optimizer"),
+    ],
+)
+def test_out_of_regime(changes, why):
+    report = compare(make_result(**changes), make_prediction())
+    assert {row.verdict for row in report.rows} == {OUT}
+    assert why in report.regime and not report.agrees
+
+
+def test_exact_zeros_agree_within_rounding():
+    zero = np.zeros((2, 2))
+    prediction = make_prediction(covariance=zero, noise_covariance=zero, test_loss=0.0)
+    result = make_result(prediction, stderr=0.0)
+    assert verdicts(result, prediction) == {AGREE}
+    rounded = dataclasses.replace(result, mean=result.mean * (1 + 3e-7), test_loss=1e-13, train_loss=1.5 + 2e-7)
+    assert verdicts(rounded, prediction) == {AGREE}
+    off = dataclasses.replace(result, test_loss=1e-3)
+    assert compare(off, prediction).rows[-1].verdict == DISAGREE
+    no_noise = dataclasses.replace(result, mean=result.mean + 1e-3)
+    assert compare(no_noise, prediction).rows[0].verdict == DISAGREE
+
+
+@pytest.mark.parametrize("dimension", [1, 10])
+def test_false_alarms_are_as_rare_as_promised(dimension):
+    prediction = make_prediction(dimension)
+    rng = np.random.default_rng(dimension)
+    runs = 600
+    alarms = sum(compare(make_result(prediction, rng=rng), prediction, error_rate=0.1).disagrees for _ in range(runs))
+    assert abs(alarms / runs - 0.1) < 4 * np.sqrt(0.09 / runs)
+
+
+def test_threshold():
+    assert sidak_threshold(0.05, 1, 10**6) == pytest.approx(1.95996, rel=1e-4)
+    assert sidak_threshold(0.05, 55, 63) > sidak_threshold(0.05, 1, 63) > 1.96
+    assert sidak_threshold(0.05, 1, 0) == np.inf
+
+
+def test_judge():
+    assert judge("x", 1.0, 0.01, 1.01).verdict == AGREE
+    assert judge("x", 1.0, 0.001, 1.01).verdict == DISAGREE
+    assert judge("x", 1.0, 0.5, 1.01).verdict == UNDERPOWERED
+    assert judge("x", 1.0, 0.01, 1.01, note="heavy tails").verdict == UNDERPOWERED
+
+
+def test_a_missing_quantity_is_left_out():
+    report = compare(make_result(noise_covariance=None, noise_covariance_stderr=None), make_prediction())
+    assert [row.quantity.split("[")[0] for row in report.rows] == ["mean", "covariance", "train_loss", "test_loss"]
+
+
+def test_printing():
+    report = compare(make_result(rng=np.random.default_rng(3)), make_prediction())
+    lines = report.table().splitlines()
+    assert lines[0].split()[:2] == ["quantity", "simulated"] and len(lines) == 7
+    assert len(report.to_markdown().splitlines()) == 7
+    assert "5 agree" in repr(report)
+    content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert content["agrees"] is True and len(content["rows"]) == 5
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan"), "x"])
+def test_bad_error_rate(rate):
+    with pytest.raises(ValueError, match="error_rate"):
+        compare(make_result(), make_prediction(), error_rate=rate)
+
+
+def test_other_dimension():
+    with pytest.raises(ValueError, match="shape"):
+        compare(make_result(), make_prediction(3))
