@@ -58,7 +58,7 @@ bench: $(STAMP)  ## speed ratios, into bench/results.json
 	$(BIN)/python bench/run.py
 
 docs: $(DOCS_STAMP)  ## the web pages, into site/
-	$(RUN) mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 clean:  ## remove everything that make created
 	rm -rf $(VENV) output site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -26,7 +26,7 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "smoke": Scale("smoke", 4_096, 400, 5),
+    "smoke": Scale("smoke", 16_384, 400, 5),
     "laptop": Scale("laptop", 32_768, 1_000, 9),
     "full": Scale("full", 262_144, 4_000, 15),
 }

@@ -64,8 +64,10 @@ def load(path: str | Path) -> Any:
     if not path.is_file():
         raise _checks.error("path", str(path), "an existing file", "check the path")
     try:
-        with xr.open_groups(path, engine="h5netcdf") as tree_guard:
-            groups = {name: group.load() for name, group in tree_guard.items()}
+        groups = {}
+        for name, group in xr.open_groups(path, engine="h5netcdf").items():
+            with group:
+                groups[name] = group.load()
     except (OSError, ValueError) as broken:
         raise _checks.error("path", str(path), f"a NetCDF file ({broken})", "it may be truncated") from None
     first = groups.get("/point_0", groups["/"])

@@ -147,7 +147,7 @@ def picked(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("b", [1, 15, 16, 17, 31, 32, 33, 64, 100])
+@pytest.mark.parametrize("b", [1, 8, 9, 100])
 def test_slices_cover_every_row_of_the_batch_once(b, monkeypatch):
     seen = picked(monkeypatch)
     x, y = RNG.normal(size=(50, 3)), RNG.normal(size=50)
