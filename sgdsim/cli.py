@@ -132,7 +132,7 @@ def analyze_command(
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
     batch_sizes: Annotated[str | None, typer.Option(help="Such as 4,16,64 (the default).")] = None,
     learning_rates: Annotated[
-        str | None, typer.Option(help="Such as 0.01,0.1; by default 0.1 and 0.3 of the limit of each batch size.")
+        str | None, typer.Option(help="Such as 0.01,0.1; by default 0.3 and 0.5 of the smallest limit.")
     ] = None,
     standardize: Annotated[bool, typer.Option(help="Give columns mean 0 and standard deviation 1.")] = True,
     intercept: Annotated[bool, typer.Option(help="Append a column of ones.")] = True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -246,7 +247,10 @@ def test_the_facade_is_explicit_re_exports_and_nothing_else():
 def test_every_public_name_is_documented_and_every_documented_name_exists():
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     documented = re.findall(r"^::: sgdsim\.(\S+)$", page, flags=re.MULTILINE)
-    assert public_names() - set(documented) == set()
+    # A room (solver, statistics) is documented name by name.
+    rooms = {name for name in public_names() if inspect.ismodule(getattr(sgdsim, name))}
+    assert public_names() - rooms - set(documented) == set()
+    assert all(any(name.startswith(room + ".") for name in documented) for room in rooms)
     for dotted in documented:
         found = sgdsim
         for part in dotted.split("."):

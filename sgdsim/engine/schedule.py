@@ -57,7 +57,7 @@ def plan_segments(
         numbers_per_step: chains x parameters, which sets the length of a segment.
     """
     window = steps - burn_in
-    snapshots = {burn_in + window * k // SNAPSHOTS: k for k in range(1, SNAPSHOTS + 1)}
+    snapshots = {burn_in + window * k // SNAPSHOTS for k in range(1, SNAPSHOTS + 1)} - {burn_in}
     recorded = set(record)
     chunk = int(min(max(1, _CHUNK_NUMBERS / numbers_per_step / thin), _MAX_ROUNDS)) * thin
     edges = sorted({0, burn_in, steps, *snapshots, *recorded, *(t + 1 for t in recorded)})

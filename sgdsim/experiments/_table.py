@@ -7,13 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sgdsim import _checks
 from sgdsim.problems.tables import read_frame
 
 DIABETES = "diabetes"
-DEPENDENT = 1e-9  # smallest against largest eigenvalue of X'X/n
 
 
 def load(table: Any, target: str | None) -> tuple[Any, str, str]:
@@ -42,21 +39,3 @@ def load(table: Any, target: str | None) -> tuple[Any, str, str]:
 def parameter_names(frame: Any, target: str, intercept: bool) -> list[str]:
     """Return the feature columns in order, and "intercept" where there is one."""
     return [str(name) for name in frame.columns if str(name) != target] + ["(intercept)"] * intercept
-
-
-def refuse_dependent_columns(problem: Any, names: list[str]) -> None:
-    """Refuse columns that are linearly dependent: their direction never moves, so nothing is stationary there.
-
-    Raises:
-        ValueError: names the columns that take part.
-    """
-    values, vectors = np.linalg.eigh(np.asarray(problem.hessian()))
-    if values[0] <= DEPENDENT * values[-1]:
-        share = np.abs(vectors[:, 0])
-        involved = [name for name, s in zip(names, share, strict=True) if s > 0.1 * share.max()]
-        raise _checks.error(
-            "table columns",
-            involved,
-            "linearly independent",
-            "drop one of them (of the indicators of one category, always drop one)",
-        )

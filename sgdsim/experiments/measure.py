@@ -19,12 +19,12 @@ APPROXIMATIONS = ("exact", "hessian", "continuous")
 LEFT_OVER = 1e-4  # of the distance to the stationary second moments after the burn-in
 
 
-def settling_steps(*predictions: Prediction, at_least: int = 50) -> int:
-    """Return the steps after which second moments are stationary to 1e-4, starting at the minimum."""
+def settling_steps(*predictions: Prediction, at_least: int = 50, left_over: float = LEFT_OVER) -> int:
+    """Return the steps from the minimum that leave this fraction of the way to the stationary covariance."""
     slowest = max(prediction.spectral_radius for prediction in predictions)
     if slowest <= 0:
         return at_least
-    return max(at_least, math.ceil(math.log(LEFT_OVER) / math.log(min(slowest, 1 - 1e-12))))
+    return max(at_least, math.ceil(math.log(left_over) / math.log(min(slowest, 1 - 1e-12))))
 
 
 def try_predict(problem: Any, optimizer: Any, *, batch_size: int, **options: Any) -> Prediction | None:

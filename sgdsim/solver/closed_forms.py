@@ -98,7 +98,7 @@ def weight_decay_test_loss(covariance: Matrix, decay: Matrix, teacher: Vector, r
       G = 2I - \lambda (K + K^{-1} A^2 / b), \quad q = \mathrm{Tr}[A^2 K^{-1} G^{-1}],$$
 
     $$\kappa = \frac{q}{1 - \lambda q / b}, \qquad
-      r = \frac{\mathrm{Tr}[A^3 K^{-3} \Gamma^2 G^{-1} U]}{1 - \lambda q / b}, \qquad K = A + \Gamma, \quad U = uu^\top.$$
+      r = \frac{\mathrm{Tr}[A^3 K^{-3} \Gamma^2 G^{-1} U]}{1 - \lambda q / b}, \quad K = A + \Gamma, \; U = uu^\top.$$
 
     Raises:
         ValueError: Gamma does not commute with A, or K or the learning rate is outside the stable range.

@@ -145,7 +145,7 @@ def _doubling_response(dynamics: Dynamics, rate: float, growth: float) -> Respon
     """S by doubling with remembered powers, for preconditioners whose modes are (nearly) defective."""
     step, entry = companion(np.diag(dynamics.curvatures), rate * dynamics.preconditioner, dynamics.momentum)
     power, entry = step / np.sqrt(growth), entry / np.sqrt(growth)
-    powers = []
+    powers: list[np.ndarray] = []
     while np.sum(power**2) > np.finfo(float).eps and len(powers) < 48:
         powers.append(power)
         power = power @ power

@@ -129,7 +129,7 @@ class SubsetNoise:
         return self.gram * float(self.factor > 0 or self.label_variance > 0)
 
     def linear(self, sigma: Any) -> Any:
-        """f (X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^)."""
+        """The factor f times X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^."""
         if self.factor == 0:
             return np.zeros_like(sigma)
         x = self.features

@@ -109,4 +109,4 @@ class Feedback:
         low = floor + 1e-6 * (1 - floor)
         if self.silent or self.radius(rate, low) <= 1:
             return floor
-        return float(brentq(lambda r: 1 / self.radius(rate, r) - 1, low, 1.0, xtol=1e-11))
+        return float(brentq(lambda r: 1 / self.radius(rate, r) - 1, low, 1.0, xtol=1e-10))

@@ -11,8 +11,10 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import sgdsim as ss
+from sgdsim import cli
 
 NAN, INF = float("nan"), float("inf")
 FRAME = pd.DataFrame({"a": [1.0, 2.0, 3.0, 5.0], "b": [0.5, -1.0, 0.0, 2.0], "y": [1.0, 0.0, 2.0, 1.5]})
@@ -164,7 +166,7 @@ CASES = {
 
 
 def complaint_of(call) -> str:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         call()
     assert type(caught.value) is ValueError
     return str(caught.value)
@@ -225,12 +227,6 @@ def csv(tmp_path, monkeypatch):
     return tmp_path
 
 
-def command_line(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "sgdsim", *arguments], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
 COMMANDS = {
     "missing file": (("analyze", "nowhere.csv", "--target", "y"), ("nowhere.csv",)),
     "missing column": (("analyze", "good.csv", "--target", "z"), ("target", "'z'", "'y'")),
@@ -251,13 +247,27 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_command_line_refuses_in_one_line(name, csv):
-    arguments, says = COMMANDS[name]
-    done = command_line(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, done.stderr
+def check_refusal(code: int, out: str, err: str, says: tuple[str, ...]) -> None:
+    assert code == 2, err
+    assert "Traceback" not in out + err
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
     for text in says:
         assert text in lines[0], f"does not say {text!r}: {lines[0]}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_line_refuses_in_one_line(name, csv, monkeypatch):
+    monkeypatch.setattr("sgdsim.use_all_cores", lambda: 1)  # the devices of this process are settled
+    arguments, says = COMMANDS[name]
+    done = CliRunner().invoke(cli.app, arguments)
+    check_refusal(done.exit_code, done.stdout, done.stderr, says)
+
+
+@pytest.mark.parametrize("name", ["missing cell", "unknown experiment"])
+def test_so_does_the_command_itself(name, csv):
+    arguments, says = COMMANDS[name]
+    done = subprocess.run(
+        [sys.executable, "-m", "sgdsim", *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    check_refusal(done.returncode, done.stdout, done.stderr, says)
