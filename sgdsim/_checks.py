@@ -126,7 +126,7 @@ def symmetric(argument: str, value: Any, dimension: int | None = None) -> np.nda
 def positive_semidefinite(argument: str, value: Any, dimension: int | None = None) -> np.ndarray:
     """A symmetric operator (length-D diagonal or D x D matrix) without negative eigenvalues."""
     array = symmetric(argument, value, dimension)
-    eigenvalues = array if array.ndim == 1 else np.linalg.eigvalsh(array)
+    eigenvalues: Any = array if array.ndim == 1 else np.linalg.eigvalsh(array)
     if eigenvalues.min() < -1e-10 * max(abs(eigenvalues).max(), 1e-300):
         raise error(argument, value, f"positive semi-definite (smallest eigenvalue {eigenvalues.min():.3g})",
                     "a covariance has no negative eigenvalue: check signs and symmetry")

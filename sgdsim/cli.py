@@ -130,9 +130,9 @@ def reproduce(
 def analyze_command(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV file with a header, or `diabetes`.")],
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
-    batch_sizes: Annotated[str | None, typer.Option(help="Such as 4,16,64 (the default).")] = None,
+    batch_sizes: Annotated[str | None, typer.Option(help="Such as 4,16,64; by default 4,16,32.")] = None,
     learning_rates: Annotated[
-        str | None, typer.Option(help="Such as 0.01,0.1; by default 0.3 and 0.5 of the smallest limit.")
+        str | None, typer.Option(help="Such as 0.01,0.1; by default 0.35 and 0.5 of the smallest limit.")
     ] = None,
     standardize: Annotated[bool, typer.Option(help="Give columns mean 0 and standard deviation 1.")] = True,
     intercept: Annotated[bool, typer.Option(help="Append a column of ones.")] = True,

@@ -15,6 +15,8 @@ from sgdsim.problems import DatasetRegression
 
 # Rows gathered together: few enough that those of 4,096 chains stay in the cache of a core, whatever b is.
 _SLICE = 8
+# Beyond so many features one gather of all columns: unrolling them would compile for minutes.
+_UNROLLED = 64
 
 
 @spec
@@ -58,15 +60,23 @@ class Examples:
         def take(values: jax.Array) -> jax.Array:
             return values.at[index].get(mode="promise_in_bounds")
 
-        columns = jax.lax.optimization_barrier([take(column) for column in jnp.asarray(self.columns)])
+        table = jnp.asarray(self.columns)
+        unrolled = len(table) <= _UNROLLED
+        columns = [take(column) for column in table] if unrolled else jnp.take(table, index, axis=1)
+        columns = jax.lax.optimization_barrier(columns)
         residual = -take(jnp.asarray(self.targets))
         if noise is not None:
             residual = residual - noise
-        for column, w in zip(columns, params, strict=True):
-            residual = residual + column * w
+        if unrolled:
+            for column, w in zip(columns, params, strict=True):
+                residual = residual + column * w
+        else:
+            residual = residual + (columns * params[:, None]).sum(axis=0)
         if weight is not None:
             residual = residual * weight[:, None]
-        return jnp.stack([(column * residual).sum(axis=0) for column in columns])
+        if unrolled:
+            return jnp.stack([(column * residual).sum(axis=0) for column in columns])
+        return (columns * residual).sum(axis=1)
 
     def decay(self, params: jax.Array) -> jax.Array | float:
         """Gamma w."""

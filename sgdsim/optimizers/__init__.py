@@ -2,5 +2,5 @@
 
 from sgdsim.optimizers.adam import Adam as Adam
 from sgdsim.optimizers.base import Optimizer as Optimizer
-from sgdsim.optimizers.sgd import SGD as SGD
 from sgdsim.optimizers.base import check_optimizer as check_optimizer
+from sgdsim.optimizers.sgd import SGD as SGD

@@ -22,6 +22,7 @@ def curve(
     optimum: float | None = None,
     log: str = "",
     ylim: tuple[float, float] | None = None,
+    xticks: Sequence[float] | None = None,
 ) -> Any:
     """Draw theories as lines and simulated points with 2-standard-error bars.
 
@@ -36,6 +37,7 @@ def curve(
         optimum: where an optimum is marked.
         log: "", "x", "y" or "xy".
         ylim: range of the vertical axis.
+        xticks: where the horizontal axis has its labels.
     """
     ax = axes(ax)
     with styled():
@@ -73,6 +75,9 @@ def curve(
             ax.set_xscale("log")
         if "y" in log:
             ax.set_yscale("log")
+        if xticks is not None:
+            ax.set_xticks(list(xticks), [f"{x:g}" for x in xticks])
+            ax.set_xticks([], minor=True)
         if ylim is not None:
             ax.set_ylim(*ylim)
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)

@@ -48,7 +48,7 @@ def covariance_ellipses(
     with styled():
         if result.final is not None:
             cloud = np.asarray(result.final)[:POINTS, pick]
-            ax.scatter(*cloud.T, s=3, color=GUIDE, alpha=0.35, linewidths=0, zorder=1, rasterized=True)
+            ax.scatter(*cloud.T, s=3, color=GUIDE, alpha=0.6, linewidths=0, zorder=1, rasterized=True)
         _pair(ax, result.mean[pick], result.covariance[np.ix_(pick, pick)], color=INK, linestyle=":", linewidth=2.6)
         handles = [Line2D([], [], color=INK, linestyle=":", linewidth=2.6, label="simulation")]
         for name, theory in many.items():

@@ -56,7 +56,7 @@ def discrete_lyapunov(a: Any, q: Any) -> Any:
     if failed.any():
         radius = spectral_radius(np.broadcast_to(a, x.shape)[failed])
         raise ValueError(
-            f"a has spectral radius {radius:.12g}, but it must be below 1: the covariance grows without bound; "
+            f"a has spectral radius {radius:.12g}, but it must be below 1: no stationary covariance exists; "
             "lower the learning rate (or scale a down)"
         )
     return x
@@ -66,7 +66,7 @@ def _concrete(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     array = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
     if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
-        raise _checks.error(name, value, f"square, shape (..., D, D) (got shape {array.shape})", "check its shape")
+        raise _checks.error(name, value, f"of shape (..., D, D) (got shape {array.shape})", "check its shape")
     if not np.isfinite(array).all():
         raise _checks.error(name, value, "finite", "look for a division by zero upstream")
     return array
@@ -100,19 +100,22 @@ def _residual(a: Any, x: Any) -> Any:
 def _doubling(a: Any, q: Any) -> Any:
     limits = jnp.finfo(a.dtype)
     last = int(np.log2(1 / limits.eps)) - 4  # 1 - spectral radius below about 1e-13 is no distance from 1
-    huge = float(limits.max) ** 0.4
+    small, huge = float(limits.eps) ** 0.5, float(limits.max) ** 0.4
 
     def size(power: Any) -> Any:
         return jnp.sum(jnp.abs(power) ** 2, axis=(-2, -1))
 
+    def add(power: Any, x: Any) -> Any:
+        return x + _product(_product(power, x), power.conj().mT)
+
     def going(state: Any) -> Any:
         power, _, count = state
-        active = (size(power) > limits.eps) & (size(power) < huge)
-        return jnp.any(active) & (count < last)
+        return jnp.any((size(power) > small) & (size(power) < huge)) & (count < last)
 
     def double(state: Any) -> Any:
         power, x, count = state
-        return _product(power, power), x + _product(_product(power, x), power.conj().mT), count + 1
+        return _product(power, power), add(power, x), count + 1
 
     power, x, _ = lax.while_loop(going, double, (a, q, 0))
-    return jnp.where((size(power) <= limits.eps)[..., None, None], x, jnp.nan)
+    # What is left out after one more addition is A^2 X A^2', of relative size below |A|^4 <= eps.
+    return jnp.where((size(power) <= small)[..., None, None], add(power, x), jnp.nan)

@@ -158,3 +158,16 @@ def test_slices_cover_every_row_of_the_batch_once(b, monkeypatch):
     rows = np.asarray(seen[0])
     residual = np.einsum("bcd,dc->bc", x[rows], w) - y[rows]
     np.testing.assert_allclose(g, np.einsum("bcd,bc->dc", x[rows], residual) / b, rtol=1e-12, atol=1e-13)
+
+
+def test_many_features_take_the_same_steps_as_few(monkeypatch):
+    """Past the unrolling limit the gather is one operation, and its sum the same to rounding."""
+    import sgdsim.kernels.dataset as module
+
+    rng = np.random.default_rng(3)
+    problem = DatasetRegression(rng.normal(size=(30, 5)), rng.normal(size=30), label_noise=0.2)
+    params, key = rng.normal(size=(5, 16)).astype(np.float32), jax.random.key(0)
+    few, _ = module.dataset_kernel(problem, 20, "with_replacement", np.float32).draw(key, params, ())
+    monkeypatch.setattr(module, "_UNROLLED", 2)
+    many, _ = module.dataset_kernel(problem, 20, "with_replacement", np.float32).draw(key, params, ())
+    np.testing.assert_allclose(few, many, rtol=1e-5, atol=1e-6)

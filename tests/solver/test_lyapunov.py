@@ -13,9 +13,15 @@ def residual(a, x, q):
 def test_known_answers():
     x = discrete_lyapunov([[0, 1], [-0.5, -1]], np.diag([0.0, 9.0]))
     np.testing.assert_allclose(x, [[21.6, -14.4], [-14.4, 21.6]], rtol=1e-13)
-    b = np.array([[0.5, -0.5], [-0.5, 0.5]])
-    np.testing.assert_allclose(discrete_lyapunov(np.full((2, 2), 0.5), b), b, rtol=1e-14)
     assert x.dtype == np.float64
+    # QuantEcon's case has radius 1; just inside, AB = 0 gives X = B too
+    b = np.array([[0.5, -0.5], [-0.5, 0.5]])
+    np.testing.assert_allclose(discrete_lyapunov(np.full((2, 2), 0.499), b), b, rtol=1e-14)
+    a = np.array([[3.0, 1, 1], [1, 3, 0], [0, 0, 3]])  # SLICOT SB03MD, A'XA - X = C, backwards in time
+    c = np.array([[25.0, 24, 15], [24, 32, 8], [15, 8, 40]])
+    back = np.linalg.inv(a).T
+    np.testing.assert_allclose(discrete_lyapunov(back, back @ c @ back.T), [[2, 1, 1], [1, 3, 0], [1, 0, 4]],
+                               rtol=1e-12, atol=1e-13)
 
 
 def test_complex_companion_and_a_defective_matrix():
@@ -38,7 +44,8 @@ def test_residual_of_a_batch(radius):
 
 @pytest.mark.parametrize(
     ("a", "radius"),
-    [([[1.0]], "1"), ([[0, 1], [-1, 0]], "1"), ([[0.5, 1], [0, 2]], "2"), (1.1 * np.eye(2), "1.1"),
+    [([[1.0]], "1"), ([[0, 1], [-1, 0]], "1"), (np.full((2, 2), 0.5), "1"),
+     ([[0.5, 1], [0, 2]], "2"), (1.1 * np.eye(2), "1.1"),
      ([[3, 1, 1], [1, 3, 0], [0, 0, 3]], "4")],
 )
 def test_unstable_is_refused(a, radius):

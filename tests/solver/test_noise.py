@@ -4,7 +4,6 @@ import pytest
 import sgdsim.solver.noise as theory
 from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic
 from sgdsim.solver import gradient_covariance
-from solver_oracles import batches, gaussian_gradient_covariance
 
 RNG = np.random.default_rng(5)
 X, Y, W = RNG.normal(size=(5, 2)), RNG.normal(size=5), np.array([0.4, -1.0])
@@ -12,9 +11,9 @@ X, Y, W = RNG.normal(size=(5, 2)), RNG.normal(size=5), np.array([0.4, -1.0])
 
 @pytest.mark.parametrize("b", [1, 2, 5])
 @pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
-def test_enumerates_every_batch(b, sampling):
+def test_enumerates_every_batch(oracles, b, sampling):
     r = X @ W - Y
-    means = np.array([(X[list(i)] * r[list(i), None]).mean(axis=0) for i in batches(5, b, sampling)])
+    means = np.array([(X[list(i)] * r[list(i), None]).mean(axis=0) for i in oracles.batches(5, b, sampling)])
     exact = np.cov(means.T, bias=True) if len(means) > 1 else np.zeros((2, 2))
     got = gradient_covariance(DatasetRegression(X, Y, weight_decay=0.3), W, b, sampling)
     np.testing.assert_allclose(got, exact, rtol=1e-12, atol=1e-15)
@@ -26,11 +25,11 @@ def test_label_noise_is_not_thinned():
     np.testing.assert_allclose(got, 0.25 * X.T @ X / 5 / 5, rtol=1e-12)
 
 
-def test_gaussian_inputs_by_isserlis():
+def test_gaussian_inputs_by_isserlis(oracles):
     a, b = np.array([[1.0, 0.3], [0.3, 0.5]]), np.array([[0.2, 0.1], [0.1, 0.3]])
     problem = LinearRegression(a, [1.0, 2.0], label_noise=0.5, input_noise=b, weight_decay=0.1)
     d = W - problem.effective_teacher
-    exact = gaussian_gradient_covariance(a + b, np.outer(d, d), float(problem.residual_variance), 3)
+    exact = oracles.gaussian_gradient_covariance(a + b, np.outer(d, d), float(problem.residual_variance), 3)
     np.testing.assert_allclose(gradient_covariance(problem, W, 3), exact, rtol=1e-12)
 
 

@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from solver_oracles import gaussian_gradient_covariance, recursion
 
 from sgdsim.optimizers import SGD, Adam
 from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic
@@ -32,9 +31,9 @@ def test_the_sheet():
 @pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
 @pytest.mark.parametrize("mu", [0.0, 0.5])
 @pytest.mark.parametrize("p", [None, SKEW, DEFECTIVE])
-def test_data_set_against_every_batch(sampling, mu, p):
+def test_data_set_against_every_batch(oracles, sampling, mu, p):
     gamma, sigma, rate = np.array([[0.2, 0.05], [0.05, 0.1]]), 0.3, 0.15
-    mean, covariance = recursion(X, Y, rate * (np.eye(2) if p is None else p), mu, 2, sampling, gamma, sigma)
+    mean, covariance = oracles.recursion(X, Y, rate * (np.eye(2) if p is None else p), mu, 2, sampling, gamma, sigma)
     problem = DatasetRegression(X, Y, weight_decay=gamma, label_noise=sigma)
     law = predict(problem, SGD(rate, mu, p), batch_size=2, sampling=sampling)
     np.testing.assert_allclose(law.mean, mean, rtol=1e-10)
@@ -49,10 +48,10 @@ def test_data_set_against_every_batch(sampling, mu, p):
 
 @pytest.mark.parametrize("p", [None, RNG.normal(size=(3, 3)) * 0.2 + np.eye(3)])
 @pytest.mark.parametrize("mu", [0.0, 0.3])
-def test_rank_deficient_data(p, mu):
+def test_rank_deficient_data(oracles, p, mu):
     x = np.array([[1.0, 0, 1], [1, 0, 1], [0, 1, 1], [0, 1, 1]])  # one-hot columns and an intercept
     y = np.array([1.0, 2.0, 0.0, -0.5])
-    mean, covariance = recursion(x, y, 0.3 * (np.eye(3) if p is None else p), mu, 2, "with_replacement")
+    mean, covariance = oracles.recursion(x, y, 0.3 * (np.eye(3) if p is None else p), mu, 2, "with_replacement")
     law = predict(DatasetRegression(x, y), SGD(0.3, mu, p), batch_size=2)
     np.testing.assert_allclose(law.mean, mean, atol=1e-10)
     np.testing.assert_allclose(law.covariance, covariance, atol=1e-10 * np.abs(covariance).max())
@@ -70,14 +69,14 @@ def test_full_batch_has_no_noise():
     assert law.test_loss == pytest.approx(0, abs=1e-25)
 
 
-def test_input_noise_decay_and_label_noise_at_once():
+def test_input_noise_decay_and_label_noise_at_once(oracles):
     noise, gamma, u = np.array([[0.2, 0.1], [0.1, 0.3]]), -0.1, np.array([1.0, -2.0])
     problem = LinearRegression(A, u, label_noise=0.5, input_noise=noise, weight_decay=gamma)
     law = predict(problem, SGD(0.2, 0.5, SKEW), batch_size=3)
     k = A + noise
     best = np.linalg.solve(k, A @ u)
     d = np.linalg.solve(k + gamma * np.eye(2), A @ u) - best
-    c = gaussian_gradient_covariance(k, law.covariance + np.outer(d, d), 0.25 + u @ A @ (u - best), 3)
+    c = oracles.gaussian_gradient_covariance(k, law.covariance + np.outer(d, d), 0.25 + u @ A @ (u - best), 3)
     # the noise of a batch at weights d: its part from the spread of the full gradient is not noise
     np.testing.assert_allclose(law.noise_covariance, c, rtol=1e-12)
     sigma = stationary_covariance(k + gamma * np.eye(2), c, 0.2 * SKEW, 0.5)

@@ -48,15 +48,14 @@ def test_rotating_preconditioner_and_ascent():
 
 @pytest.mark.parametrize("p", [None, [[1.0, 0.8], [-0.3, 0.5]]])
 @pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
-def test_data_set_against_the_spectrum_of_the_enumerated_recursion(p, sampling):
-    from solver_oracles import batches
+def test_data_set_against_the_spectrum_of_the_enumerated_recursion(oracles, p, sampling):
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5, 2))
     mu, b = 0.4, 2
     limit = stability(DatasetRegression(x, x[:, 0]), SGD(0.1, mu, p), batch_size=b, sampling=sampling).mean_square
     rate = limit * (np.eye(2) if p is None else np.array(p))
-    listed = batches(5, b, sampling)
+    listed = oracles.batches(5, b, sampling)
     square = np.zeros((16, 16))
     for i in listed:
         h = x[list(i)].T @ x[list(i)] / b

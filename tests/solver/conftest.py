@@ -1,8 +1,10 @@
 """Stationary moments written from the update rule alone: every batch of a tiny data set, one by one."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 
 def batches(n, b, sampling):
@@ -46,3 +48,10 @@ def gaussian_gradient_covariance(a, sigma, residual, b):
         fourth = a[i, j] * a[k, l] + a[i, k] * a[j, l] + a[i, l] * a[j, k]
         out[i, j] += (fourth - a[i, k] * a[j, l]) * sigma[k, l]
     return (out + residual * a) / b
+
+
+@pytest.fixture(scope="session")
+def oracles():
+    return SimpleNamespace(
+        batches=batches, recursion=recursion, gaussian_gradient_covariance=gaussian_gradient_covariance
+    )
