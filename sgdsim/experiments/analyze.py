@@ -16,6 +16,8 @@ from sgdsim.engine import sweep
 from sgdsim.experiments._table import load, parameter_names
 from sgdsim.experiments.findings import ERROR_RATE, Figure, Findings, Table, Verdict
 from sgdsim.experiments.measure import hold, settling_steps, short_provenance
+from sgdsim.experiments.report import build_report
+from sgdsim.experiments.write import write
 from sgdsim.optimizers import SGD
 from sgdsim.plots import curve, panels, parity_points
 from sgdsim.problems import DatasetRegression
@@ -102,9 +104,6 @@ def analyze(
         else {},
     )
     if output is not None:
-        from sgdsim.experiments.report import build_report
-        from sgdsim.experiments.write import write
-
         folder = Path(output) / f"analyze-{name}"
         write(
             findings,

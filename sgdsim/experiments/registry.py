@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from sgdsim import _checks
 from sgdsim.experiments.findings import SCALES, Findings, Scale
+from sgdsim.experiments.report import build_report
+from sgdsim.experiments.write import write
 
 
 class Experiment(NamedTuple):
@@ -72,9 +74,6 @@ def run(id: str, scale: str = "smoke", output: str | Path | None = None) -> Find
     start = time.perf_counter()
     findings = chosen.function(size)
     if output is not None:
-        from sgdsim.experiments.report import build_report
-        from sgdsim.experiments.write import write
-
         seconds = time.perf_counter() - start
         write(
             findings,
