@@ -98,7 +98,7 @@ def set_field(instance: Any, **values: Any) -> None:
 
 def as_matrix(operator: ArrayLike, dimension: int) -> Any:
     """The D x D matrix of `operator`: a scalar times I, a length-D diagonal, or a matrix already."""
-    array = operator if is_array(operator) else np.asarray(operator)
+    array: Any = operator if is_array(operator) else np.asarray(operator)
     backend = jnp if isinstance(array, jax.Array) else np
     if array.ndim == 0:
         return array * backend.eye(dimension)

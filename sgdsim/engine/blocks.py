@@ -17,20 +17,20 @@ class Blocks(NamedTuple):
 
     Attributes:
         chains: number of chains asked for.
-        count: number of blocks, even (1 for a single chain).
+        number: how many blocks, even (1 for a single chain).
         size: chains of a block, padding included: a multiple of `groups`.
         groups: independent groups of chains in each block; chain j of a block is in group j % groups.
     """
 
     chains: int
-    count: int
+    number: int
     size: int
     groups: int
 
     @property
     def valid(self) -> np.ndarray:
-        """Chains of each block that are not padding, shape (count,); they differ by at most one."""
-        return np.diff(np.arange(self.count + 1) * self.chains // self.count)
+        """Chains of each block that are not padding, shape (number,); they differ by at most one."""
+        return np.diff(np.arange(self.number + 1) * self.chains // self.number)
 
 
 def plan_blocks(chains: int, dimension: int, backend: str) -> Blocks:

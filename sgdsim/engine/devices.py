@@ -30,7 +30,7 @@ def use_all_cores() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flagged = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not flagged and jax.config.jax_num_cpu_devices != cores:
+    if not flagged and jax.config.values.get("jax_num_cpu_devices") != cores:
         try:
             jax.config.update("jax_num_cpu_devices", cores)
         except RuntimeError as late:

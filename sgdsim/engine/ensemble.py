@@ -70,7 +70,7 @@ def run_ensemble(
         blocks = plan_blocks(run.chains, problem.dimension, chosen[0].platform)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *optimizers) if optimizers else None
         shared = cast(Shared(kernel_table(kernels), stacked, problem, run.statistics), run.dtype)
-        padded = -(-blocks.count * len(configurations) // len(chosen)) * len(chosen)
+        padded = -(-blocks.number * len(configurations) // len(chosen)) * len(chosen)
         units = _units(configurations, blocks, run.seed, padded)
         params, alive = _start(run, blocks, len(configurations), padded)
         how = {"transform": run.transform, "mesh": mesh}
@@ -101,8 +101,8 @@ def _precision(dtype: np.dtype) -> Any:
 
 def _units(configurations: Sequence[Configuration], blocks: Blocks, seed: int, padded: int) -> Unit:
     """Units in order of configuration, then block; padding repeats the first. Equal blocks share their key."""
-    block = np.tile(np.arange(blocks.count), len(configurations))
-    which = np.repeat(np.arange(len(configurations)), blocks.count)
+    block = np.tile(np.arange(blocks.number), len(configurations))
+    which = np.repeat(np.arange(len(configurations)), blocks.number)
     block, which = (np.pad(x, (0, padded - len(x))) for x in (block, which))
     table = np.array(configurations, dtype=np.int32)
     root = jax.random.key(np.uint32(seed))
@@ -113,13 +113,13 @@ def _units(configurations: Sequence[Configuration], blocks: Blocks, seed: int, p
 def _start(run: Run, blocks: Blocks, configurations: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
     """Starting points (units, D, size) and which chains count (units, size)."""
     alive = np.arange(blocks.size) < blocks.valid[:, None]
-    shape = (blocks.count, blocks.size, run.initial.shape[-1])
+    shape = (blocks.number, blocks.size, run.initial.shape[-1])
     params = np.broadcast_to(run.initial if run.initial.ndim == 1 else run.initial[0], shape)
     if run.initial.ndim == 2:
         params = params.copy()
         params[alive] = run.initial
     one = np.ascontiguousarray(np.moveaxis(params, 1, 2), dtype=run.dtype)
-    extra = padded - configurations * blocks.count
+    extra = padded - configurations * blocks.number
     params = np.concatenate([np.tile(one, (configurations, 1, 1)), one[:1].repeat(extra, axis=0)])
     return params, np.concatenate([np.tile(alive, (configurations, 1)), np.zeros((extra, blocks.size), bool)])
 
@@ -149,7 +149,7 @@ class _Collector:
             self._snapshots.append(self._some_chains(states))
 
     def _collect(self, configuration: int, sums: Any, centres: np.ndarray) -> list[Any]:
-        count, groups = self._blocks.count, self._blocks.groups
+        count, groups = self._blocks.number, self._blocks.groups
         mine = slice(configuration * count, (configuration + 1) * count)
         flat = jax.tree.map(lambda leaf: leaf[mine].reshape(-1, *leaf.shape[2:]), sums)
         centre = np.repeat(centres[mine], groups, axis=0)
@@ -161,9 +161,9 @@ class _Collector:
             return [s.merge(x, y) for s, x, y in zip(self._run.statistics, a, b, strict=True)]
 
     def _some_chains(self, states: BlockState) -> tuple[np.ndarray, np.ndarray]:
-        count = self._blocks.count * self._configurations
-        stride = max(1, self._blocks.count // _SNAPSHOT_CHAINS)
-        each = min(int(self._blocks.valid.min()), max(1, _SNAPSHOT_CHAINS * stride // self._blocks.count))
+        count = self._blocks.number * self._configurations
+        stride = max(1, self._blocks.number // _SNAPSHOT_CHAINS)
+        each = min(int(self._blocks.valid.min()), max(1, _SNAPSHOT_CHAINS * stride // self._blocks.number))
         params = np.asarray(states.params[:count:stride, :, :each], dtype=np.float64)
         alive = np.asarray(states.alive[:count:stride, :each])
         shape = (self._configurations, -1)
@@ -171,11 +171,11 @@ class _Collector:
 
     def finish(self, states: BlockState) -> list[Measured]:
         """What each configuration measured."""
-        used = self._blocks.count * self._configurations
+        used = self._blocks.number * self._configurations
         params = np.moveaxis(np.asarray(states.params)[:used], 1, 2)
         alive = np.asarray(states.alive)[:used]
         valid = np.arange(self._blocks.size) < self._blocks.valid[:, None]
-        per = (self._configurations, self._blocks.count)
+        per = (self._configurations, self._blocks.number)
         params, alive = params.reshape(*per, *params.shape[1:]), alive.reshape(*per, -1)
         out = []
         for c in range(self._configurations):

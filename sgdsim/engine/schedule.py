@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def plan_segments(
     recorded = set(record)
     chunk = int(min(max(1, _CHUNK_NUMBERS / numbers_per_step / thin), _MAX_ROUNDS)) * thin
     edges = sorted({0, burn_in, steps, *snapshots, *recorded, *(t + 1 for t in recorded)})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         measured = measure and begin >= burn_in
         half = int(2 * (begin - burn_in) >= window)
         if begin in recorded:

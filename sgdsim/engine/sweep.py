@@ -83,7 +83,8 @@ def sweep(
                                 "sweep over a sgdsim optimizer such as ss.SGD, with learning_rate=[...]")
         learning_rate = float(run.optimizer.learning_rate)
     if run.optimizer is None:
-        raise _checks.error("optimizer", optimizer, "a sgdsim optimizer", "an optax rate is fixed: use ss.SGD or ss.Adam")
+        remedy = "the rate of an optax transformation is fixed: use ss.SGD or ss.Adam"
+        raise _checks.error("optimizer", optimizer, "a sgdsim optimizer", remedy)
     rates = [_checks.positive("learning_rate", rate) for rate in _axis("learning_rate", learning_rate)]
     kernels = [make_kernel(problem, size, mode, run.dtype) for size, mode in sizes]
     optimizers: list[Any] = [dataclasses.replace(run.optimizer, learning_rate=rate) for rate in rates]  # type: ignore[type-var]
@@ -94,7 +95,7 @@ def sweep(
                  provenance(problem, optimizers[j], *sizes[i], kernels[i], run, ensemble))
         for measured, (i, j) in zip(ensemble.measured, grid, strict=True)
     ]
-    axes = {"batch_size": [size for size, _ in sizes], "learning_rate": rates}
+    axes: dict[str, list[Any]] = {"batch_size": [size for size, _ in sizes], "learning_rate": rates}
     return SweepResult(axes, results)
 
 

@@ -88,7 +88,7 @@ def to_xarray(result: Result) -> Any:
 def from_xarray(dataset: Any) -> Result:
     """The `Result` that `to_xarray` wrote."""
     extra_names = json.loads(dataset.attrs["extra"])
-    fields = {field.name: None for field in dataclasses.fields(Result)}
+    fields: dict[str, Any] = {field.name: None for field in dataclasses.fields(Result)}
     extra, record = {}, {}
     for name, variable in dataset.data_vars.items():
         value = variable.to_numpy()[()]
@@ -108,4 +108,4 @@ def from_xarray(dataset: Any) -> Result:
         "record": record or None,
         "extra": extra,
     }
-    return Result(**fields)  # type: ignore[arg-type]
+    return Result(**fields)

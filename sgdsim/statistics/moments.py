@@ -15,7 +15,7 @@ from sgdsim.statistics.base import Measurement, grouped_mean
 class PowerSums(NamedTuple):
     """Sums of powers of deviations from a centre, by group."""
 
-    count: Any  # (G,)
+    n: Any  # (G,)
     first: Any  # (G, D)
     second: Any  # (G, D, D), or (G, D) if only variances are kept
     third: Any  # (G, D)
@@ -25,7 +25,7 @@ class PowerSums(NamedTuple):
 class CentralMoments(NamedTuple):
     """Count, mean and central sums of each group, float64."""
 
-    count: np.ndarray
+    n: np.ndarray
     mean: np.ndarray
     second: np.ndarray
     third: np.ndarray
@@ -46,11 +46,11 @@ def _wide(count: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 def central(sums: PowerSums, centre: np.ndarray) -> CentralMoments:
     """Central moments of sums of powers about `centre` (G, D)."""
-    n = np.maximum(sums.count, 1)[:, None]
+    n = np.maximum(sums.n, 1)[:, None]
     d = sums.first / n
     second = _diagonal(sums.second)
     return CentralMoments(
-        count=sums.count,
+        n=sums.n,
         mean=centre + d,
         second=sums.second - _wide(n[:, 0], sums.second) * _outer(d, sums.second),
         third=sums.third - 3 * d * second + 2 * n * d**3,
@@ -60,13 +60,13 @@ def central(sums: PowerSums, centre: np.ndarray) -> CentralMoments:
 
 def merge(a: CentralMoments, b: CentralMoments) -> CentralMoments:
     """Pairwise merge (Chan, Golub and LeVeque 1979; third and fourth moments after Pebay 2008)."""
-    na, nb = a.count[:, None], b.count[:, None]
+    na, nb = a.n[:, None], b.n[:, None]
     n = np.maximum(na + nb, 1)
     d = np.where(nb > 0, b.mean - a.mean, 0) * (na > 0)
     a2, b2 = _diagonal(a.second), _diagonal(b.second)
     cross = na * nb / n
     return CentralMoments(
-        count=a.count + b.count,
+        n=a.n + b.n,
         mean=np.where(na > 0, a.mean + d * nb / n, b.mean),
         second=a.second + b.second + _wide(cross[:, 0], a.second) * _outer(d, a.second),
         third=a.third + b.third + d**3 * cross * (na - nb) / n + 3 * d * (na * b2 - nb * a2) / n,
@@ -104,7 +104,7 @@ class Moments:
         else:
             second = total(squares)
         return PowerSums(
-            sums.count + at.weight.sum(axis=0),
+            sums.n + at.weight.sum(axis=0),
             sums.first + total(d),
             sums.second + second,
             sums.third + total(squares * d),
@@ -121,23 +121,23 @@ class Moments:
 
     def finalize(self, totals: CentralMoments) -> dict[str, tuple[Any, Any]]:
         """Mean, covariance about the overall mean, and kurtosis."""
-        mean, mean_stderr = grouped_mean(totals.mean, totals.count)
-        n = np.maximum(totals.count, 1)
+        mean, mean_stderr = grouped_mean(totals.mean, totals.n)
+        n = np.maximum(totals.n, 1)
         d = totals.mean - mean
         about_mean = totals.second / _wide(n, totals.second) + _outer(d, totals.second)
-        covariance, covariance_stderr = grouped_mean(about_mean, totals.count)
+        covariance, covariance_stderr = grouped_mean(about_mean, totals.n)
         # The overall mean was fitted to the same data: give back the covariance of its estimate.
-        covariance = covariance + self._covariance_of_mean(d, totals.count)
+        covariance = covariance + self._covariance_of_mean(d, totals.n)
         second = _diagonal(totals.second) / n[:, None]
         fourth = (
             totals.fourth / n[:, None] + 4 * d * totals.third / n[:, None] + 6 * d**2 * second + d**4
         )
-        m4, _ = grouped_mean(fourth, totals.count)
-        m2, _ = grouped_mean(second + d**2, totals.count)
+        m4, _ = grouped_mean(fourth, totals.n)
+        m2, _ = grouped_mean(second + d**2, totals.n)
         safe = np.where(m2 > 0, m2, 1)
         # Linearised ratio m4 / m2^2: its groupwise influence carries the standard error.
         influence = fourth / safe**2 - 2 * (second + d**2) * m4 / safe**3
-        _, kurtosis_stderr = grouped_mean(influence, totals.count)
+        _, kurtosis_stderr = grouped_mean(influence, totals.n)
         kurtosis = np.where(m2 > 0, m4 / safe**2, np.nan)
         name = "covariance" if self.full else "variance"
         return {

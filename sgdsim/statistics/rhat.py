@@ -35,16 +35,16 @@ def streaming_rhat(halves: list[CentralMoments]) -> np.ndarray:
     """
     means, variances = [], []
     for half in halves:
-        groups = len(half.count)
+        groups = len(half.n)
         for k in range(min(SUPERCHAINS, groups)):
             members = [CentralMoments(*(x[i : i + 1] for x in half)) for i in range(k, groups, SUPERCHAINS)]
             joined = members[0]
             for member in members[1:]:
                 joined = merge(joined, member)
-            if joined.count[0] > 0:
+            if joined.n[0] > 0:
                 second = joined.second[0]
                 means.append(joined.mean[0])
-                variances.append((np.diagonal(second) if second.ndim == 2 else second) / joined.count[0])
+                variances.append((np.diagonal(second) if second.ndim == 2 else second) / joined.n[0])
     if len(means) < 2:
         return np.full(halves[0].mean.shape[1], np.nan)
     return nested_rhat(np.array(means), np.array(variances))

@@ -14,10 +14,10 @@ def test_every_chain_has_a_place_and_a_group(chains, dimension, backend):
     assert np.ptp(blocks.valid) <= 1
     assert blocks.valid.max() <= blocks.size < blocks.valid.max() + blocks.groups
     assert blocks.size % blocks.groups == 0
-    assert chains == 1 or blocks.count % 2 == 0
+    assert chains == 1 or blocks.number % 2 == 0
     assert blocks.groups <= blocks.valid.min(), "a group without a chain"
     if chains >= 128:
-        assert blocks.count * blocks.groups >= 64
+        assert blocks.number * blocks.groups >= 64
 
 
 @pytest.mark.parametrize(
