@@ -33,7 +33,7 @@ def stepping() -> list[Row]:
     """Time per chain and step against the loops written by hand, and against drawing normals alone."""
     rows = []
     for dimension, batch, goal in ((10, 64, 150), (100, 32, 25), (2, 4, 4)):
-        chains, steps = 8 * BLOCK if dimension <= 10 else 8192, 1000 if dimension <= 10 else 200
+        chains, steps = 8 * BLOCK if dimension <= 10 else 8192, 2000 if dimension <= 10 else 400
         block = BLOCK if dimension <= 10 else 1024
         few = 20 if batch * dimension > 100 else 200
         contestants = {"sgdsim": _steps(dimension, batch, chains, steps)}
@@ -47,7 +47,7 @@ def stepping() -> list[Row]:
             contestants[f"numpy {size}"] = rivals.numpy_loop(_spectrum(dimension), batch, size, max(2, few // 10))
             work |= {f"jax {size}": size * few * devices, f"optax {size}": size * few * devices,
                      f"numpy {size}": size * max(2, few // 10)}
-        seconds = race(contestants, rounds=3)
+        seconds = race(contestants, rounds=2)
         each = {name: seconds[name] / work[name] for name in contestants}
         ours = each["sgdsim"]
         best = {who: min(v for k, v in each.items() if k.startswith(who)) for who in ("jax", "optax", "numpy")}
@@ -70,10 +70,10 @@ def batch_size() -> list[Row]:
 def measuring() -> list[Row]:
     """The default statistics against none."""
     rows = []
-    for dimension, chains, steps in ((10, 8 * BLOCK, 2000), (100, 8192, 300)):
+    for dimension, chains, steps in ((10, 8 * BLOCK, 2000), (100, 2048, 3000)):
         seconds = race(
             {"on": _steps(dimension, 64, chains, steps, statistics=None), "off": _steps(dimension, 64, chains, steps)},
-            rounds=5,
+            rounds=3,
         )
         rows.append({"case": f"default statistics, D={dimension}", "ratio": seconds["on"] / seconds["off"],
                      "against": "statistics=()", "goal": "<= 1.3"})

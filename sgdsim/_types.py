@@ -119,4 +119,12 @@ def apply(operator: Any, x: Any) -> Any:
 
 def inner(x: Any, y: Any) -> Any:
     """The inner product of `x` and `y` over the first axis."""
-    return (x * y).sum(axis=0)
+    return total(x * y)
+
+
+def total(x: Any) -> Any:
+    """The sum of `x` over the first axis."""
+    if isinstance(x, np.ndarray | np.generic):
+        return x.sum(axis=0)
+    # XLA's CPU reduction over a leading axis is scalar code; a product with ones is not.
+    return jnp.tensordot(jnp.ones(x.shape[:1], x.dtype), x, axes=1, precision=jax.lax.Precision.HIGHEST)

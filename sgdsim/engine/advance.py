@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
+from sgdsim._types import total
 from sgdsim.optimizers import Optimizer
 from sgdsim.statistics import Measurement
 
@@ -115,8 +116,8 @@ def advance(
             gradient, sampler = kernel.draw(jax.random.fold_in(steps_key, t), state.params, state.sampler)
             update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
             params = state.params + update
-            bounded = (jnp.abs(params) <= DIVERGED).all(axis=0)  # false for NaN
-            return BlockState(params, optimizer_state, sampler, state.alive & bounded), gradient
+            bounded = total((jnp.abs(params) <= DIVERGED).astype(dtype))  # NaN is not
+            return BlockState(params, optimizer_state, sampler, state.alive & (bounded == dimension)), gradient
 
         def add(sums: Any, state: BlockState, gradient: Any) -> Any:
             grid = (chains // groups, groups)

@@ -64,7 +64,7 @@ def configure(
         chains=chains,
         steps=steps,
         burn_in=burn_in,
-        thin=default_thin(steps - burn_in),
+        thin=default_thin(steps - burn_in, problem.dimension),
         seed=_checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0"),
         dtype=_check_dtype(dtype),
         statistics=chosen,

@@ -164,8 +164,9 @@ class _Collector:
         count = self._blocks.number * self._configurations
         stride = max(1, self._blocks.number // _SNAPSHOT_CHAINS)
         each = min(int(self._blocks.valid.min()), max(1, _SNAPSHOT_CHAINS * stride // self._blocks.number))
-        params = np.asarray(states.params[:count:stride, :, :each], dtype=np.float64)
-        alive = np.asarray(states.alive[:count:stride, :each])
+        # Sliced on the host: a slice of a sharded array is a program of its own.
+        params = np.asarray(states.params)[:count:stride, :, :each].astype(np.float64)
+        alive = np.asarray(states.alive)[:count:stride, :each]
         shape = (self._configurations, -1)
         return np.moveaxis(params, 1, 2).reshape(*shape, params.shape[1]), alive.reshape(shape)
 

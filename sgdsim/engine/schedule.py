@@ -39,9 +39,12 @@ class Segment(NamedTuple):
         return self.start + self.rounds * self.inner
 
 
-def default_thin(measured_steps: int) -> int:
-    """Measure every 10th step (successive steps are correlated anyway), but 100 times at least."""
-    return max(1, min(10, measured_steps // 100))
+def default_thin(measured_steps: int, dimension: int) -> int:
+    """Measure every 10th step (D x D products: every D/5-th), but 100 times at least.
+
+    Successive steps are correlated anyway; measuring costs at most a quarter of stepping.
+    """
+    return max(1, min(max(10, dimension // 5), measured_steps // 100))
 
 
 def plan_segments(
@@ -66,12 +69,12 @@ def plan_segments(
         measured = measure and begin >= burn_in
         half = int(2 * (begin - burn_in) >= window)
         if begin in recorded:
-            yield Segment(begin, 1, 1, True, half, True, end in snapshots)
+            yield Segment(begin, 1, 1, True, half, True, measure and end in snapshots)
             continue
         for start in range(begin, end, chunk):
             stop = min(start + chunk, end)
             rounds, rest = divmod(stop - start, thin)
-            last = stop == end and end in snapshots
+            last = measure and stop == end and end in snapshots
             if rounds:
                 yield Segment(start, rounds, thin, measured, half, False, last and not rest)
             if rest:

@@ -26,7 +26,7 @@ def test_every_chain_has_a_place_and_a_group(chains, dimension, backend):
 )
 @pytest.mark.parametrize("numbers", [10, 10**7, 10**10])
 def test_segments_cover_every_step_once(steps, burn_in, record, numbers):
-    thin = default_thin(steps - burn_in)
+    thin = default_thin(steps - burn_in, 10)
     plan = list(plan_segments(steps, burn_in, thin, True, record, numbers))
     at = 0
     for segment in plan:
@@ -41,9 +41,10 @@ def test_segments_cover_every_step_once(steps, burn_in, record, numbers):
 
 
 def test_measurements_are_thinned_but_never_fewer_than_a_hundred():
-    assert default_thin(100_000) == 10
-    assert default_thin(500) == 5
-    assert default_thin(3) == 1
+    assert default_thin(100_000, 2) == 10
+    assert default_thin(100_000, 100) == 20
+    assert default_thin(500, 100) == 5
+    assert default_thin(3, 2) == 1
     plan = list(plan_segments(5000, 1000, 10, True, [], 10))
     assert sum(s.rounds for s in plan if s.measure) == 400
     halves = [sum(s.rounds for s in plan if s.measure and s.half == h) for h in (0, 1)]
