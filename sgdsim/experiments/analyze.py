@@ -6,24 +6,22 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from sgdsim import _checks
 from sgdsim.compare import OUT, judge
 from sgdsim.engine import sweep
+from sgdsim.experiments._analysis import Noise, Point, data, figures, summary, tables
 from sgdsim.experiments._table import load, parameter_names
-from sgdsim.experiments.findings import ERROR_RATE, Figure, Findings, Table, Verdict
+from sgdsim.experiments.findings import ERROR_RATE, Findings, Verdict
 from sgdsim.experiments.measure import hold, settling_steps, short_provenance
 from sgdsim.experiments.report import build_report
 from sgdsim.experiments.write import write
 from sgdsim.optimizers import SGD
-from sgdsim.plots import curve, panels, parity_points
 from sgdsim.problems import DatasetRegression
-from sgdsim.results.result import Result
 from sgdsim.solver import gradient_covariance, predict, stability
-from sgdsim.solver.prediction import Prediction
 
 BATCH_SIZES = (4, 16, 32)
 FRACTIONS = (0.35, 0.5)  # of the mean-square limit of the smallest batch size: stable at all of them
@@ -33,21 +31,6 @@ LEFT_OVER = 1e-3  # of the way to the stationary covariance: far below the stand
 SEED = 0
 GROUPS = 64
 SAMPLING = "with_replacement"
-
-
-class Point(NamedTuple):
-    """One simulated setting."""
-
-    batch_size: int
-    learning_rate: float
-    result: Result
-    theory: Prediction
-    settled: bool
-
-    @property
-    def name(self) -> str:
-        """What the tables call it."""
-        return f"b={self.batch_size}, λ={self.learning_rate:.4g}"
 
 
 def analyze(
@@ -93,10 +76,10 @@ def analyze(
     verdicts = _verdicts(points, noise)
     findings = Findings(
         verdicts=verdicts,
-        data=_data(names, sizes, limits, points, noise),
-        figures=_figures(sizes, _stability_line(problem, limits), limits, points, noise),
-        summary=_summary(problem, name, target, standardize, intercept, limits, noise, points, unstable),
-        tables=_tables(names, problem, limits, points, noise),
+        data=data(names, sizes, limits, points, noise),
+        figures=figures(sizes, _stability_line(problem, limits), limits, points, noise),
+        summary=summary(problem, name, target, standardize, intercept, limits, noise, points, unstable),
+        tables=tables(names, problem, limits, points, noise),
         provenance=short_provenance(
             points[0].result, table=name, target=target, batch_size=sizes, optimizer="SGD, see the learning rates above"
         )
@@ -168,14 +151,6 @@ def _cost(batch_size: int, dimension: int) -> float:
     return 350 + 3.5 * batch_size * (dimension + 1)
 
 
-class Noise(NamedTuple):
-    """Noise of the gradient at the start."""
-
-    simple_scale: float
-    trace: dict[int, float]
-    simulated: dict[int, tuple[float, float]]
-
-
 def _gradient_noise(problem: Any, sizes: Sequence[int]) -> Noise:
     """Exact trace of the covariance of a batch gradient at the start, and the same from drawn batches."""
     start = np.asarray(problem.default_start)
@@ -211,187 +186,10 @@ def _verdicts(points: Sequence[Point], noise: Noise) -> list[Verdict]:
     ]
 
 
-def _summary(
-    problem: Any,
-    name: str,
-    target: str,
-    standardize: bool,
-    intercept: bool,
-    limits: dict[int, float],
-    noise: Noise,
-    points: Sequence[Point],
-    unstable: Sequence[str],
-) -> list[str]:
-    columns = "Columns and target were standardised" if standardize else "Columns were used as they are"
-    ones = "an intercept was added" if intercept else "no intercept was added"
-    smallest = min(limits)
-    text = [
-        f"{name}: {problem.n_examples} rows, {problem.dimension} parameters, target {target!r}. {columns}; {ones}.",
-        "Batches are drawn with replacement; chains start at the minimum, so that only the spread has to settle.",
-        f"Simple noise scale tr(Σ_g)/|g|² at the start: {noise.simple_scale:.4g} examples.",
-        f"SGD with batch size {smallest} is mean-square stable below a learning rate of {limits[smallest]:.4g}.",
-    ]
-    if unstable:
-        text.append(f"Past the stability limit, not simulated: {', '.join(unstable)}.")
-    if any(not p.settled for p in points):
-        text.append(
-            "Some points had no time to settle: nearly dependent columns make directions that move very slowly."
-        )
-    return text
-
-
-def _tables(
-    names: Sequence[str], problem: Any, limits: dict[int, float], points: Sequence[Point], noise: Noise
-) -> list[Table]:
-    tables = [
-        Table(
-            "Stability and gradient noise",
-            ["batch size", "max. learning rate", "gradient variance at the start", "simulated", "± standard error"],
-            [
-                [
-                    str(b),
-                    f"{limits[b]:.5g}",
-                    f"{noise.trace[b]:.5g}",
-                    f"{noise.simulated[b][0]:.5g}",
-                    f"{noise.simulated[b][1]:.2g}",
-                ]
-                for b in limits
-            ],
-        ),
-        Table(
-            "Stationary covariance and excess loss",
-            [
-                "setting",
-                "tr Σ exact",
-                "tr Σ simulated",
-                "excess loss exact",
-                "excess loss simulated",
-                "± standard error",
-            ],
-            [
-                [
-                    p.name,
-                    f"{np.trace(p.theory.covariance):.5g}",
-                    f"{np.trace(p.result.covariance):.5g}",
-                    f"{p.theory.test_loss:.5g}",
-                    f"{p.result.test_loss:.5g}",
-                    f"{p.result.test_loss_stderr:.2g}",
-                ]
-                for p in points
-            ],
-        ),
-    ]
-    if points:
-        p = points[0]
-        spread = np.sqrt(np.diag(p.theory.covariance)), np.sqrt(np.diag(p.result.covariance))
-        tables.append(
-            Table(
-                f"Parameters at {p.name}",
-                ["quantity", "minimum", "std. dev. exact", "std. dev. simulated"],
-                [
-                    [n, f"{m:.4g}", f"{e:.4g}", f"{s:.4g}"]
-                    for n, m, e, s in zip(names, problem.minimum, *spread, strict=True)
-                ],
-            )
-        )
-    return tables
-
-
-def _data(
-    names: Sequence[str], sizes: Sequence[int], limits: dict[int, float], points: Sequence[Point], noise: Noise
-) -> dict[str, tuple[tuple[str, ...], Any]]:
-    data: dict[str, tuple[tuple[str, ...], Any]] = {
-        "batch_size": (("batch_size",), np.array(sizes)),
-        "parameter": (("parameter",), np.array(list(names))),
-        "max_learning_rate": (("batch_size",), np.array([limits[b] for b in sizes])),
-        "gradient_variance": (("batch_size",), np.array([noise.trace[b] for b in sizes])),
-        "gradient_variance_simulated": (("batch_size",), np.array([noise.simulated[b][0] for b in sizes])),
-        "gradient_variance_stderr": (("batch_size",), np.array([noise.simulated[b][1] for b in sizes])),
-        "simple_noise_scale": ((), noise.simple_scale),
-    }
-    if points:
-        square = ("point", "parameter", "parameter_2")
-        data |= {
-            "point_batch_size": (("point",), np.array([p.batch_size for p in points])),
-            "point_learning_rate": (("point",), np.array([p.learning_rate for p in points])),
-            "covariance": (square, np.stack([p.result.covariance for p in points])),
-            "covariance_stderr": (square, np.stack([p.result.covariance_stderr for p in points])),
-            "covariance_predicted": (square, np.stack([p.theory.covariance for p in points])),
-            "excess_loss": (("point",), np.array([p.result.test_loss for p in points])),
-            "excess_loss_stderr": (("point",), np.array([p.result.test_loss_stderr for p in points])),
-            "excess_loss_predicted": (("point",), np.array([p.theory.test_loss for p in points])),
-        }
-    return data
-
-
 def _stability_line(problem: Any, limits: dict[int, float]) -> dict[int, float]:
-    """Return the limit at more batch sizes, for the figure, where it is cheap to get."""
+    """The limit at more batch sizes, for the figure, where it is cheap to get."""
     if problem.dimension > 30:
         return limits
     more = np.unique(np.geomspace(min(limits), max(limits), 12).round().astype(int)).tolist()
     found = {b: float(stability(problem, SGD(1.0), batch_size=b, sampling=SAMPLING).mean_square) for b in more}
     return dict(sorted((found | limits).items()))
-
-
-def _figures(
-    sizes: Sequence[int],
-    line: dict[int, float],
-    limits: dict[int, float],
-    points: Sequence[Point],
-    noise: Noise,
-) -> list[Figure]:
-    def draw():
-        figure, ax = panels(1, 3, (13.0, 4.2))
-        log = "xy" if len(sizes) > 1 else ""
-        curve(
-            {"largest stable rate": (list(line), list(line.values()))},
-            (sizes, [limits[b] for b in sizes], [0.0] * len(sizes)),
-            ax=ax[0, 0],
-            xlabel="batch size",
-            ylabel="learning rate",
-            title="Where SGD is stable",
-            log=log[:1],
-            xticks=sizes,
-            ylim=(0, 1.15 * max(line.values())),
-        )
-        ax[0, 0].legend().remove()
-        groups = {
-            f"b = {b}": tuple(
-                np.array(v)
-                for v in zip(
-                    *[
-                        (p.theory.test_loss, p.result.test_loss, p.result.test_loss_stderr)
-                        for p in points
-                        if p.batch_size == b
-                    ],
-                    strict=True,
-                )
-            )
-            for b in sizes
-            if any(p.batch_size == b for p in points)
-        }
-        if groups:
-            parity_points(groups, ax=ax[0, 1], log=True, title="Stationary excess loss")
-        else:
-            ax[0, 1].set_axis_off()
-        simulated = np.array([noise.simulated[b] for b in sizes])
-        curve(
-            {"exact": (sizes, [noise.trace[b] for b in sizes])},
-            (sizes, *simulated.T),
-            ax=ax[0, 2],
-            xlabel="batch size",
-            ylabel="tr Cov(gradient)",
-            title="Gradient noise at the start",
-            log=log,
-            xticks=sizes,
-        )
-        return figure
-
-    return [
-        Figure(
-            "figure",
-            "Left: the largest learning rate at which the spread stays finite. Middle: excess loss, "
-            "theory against simulation. Right: variance of the gradient at the start over the batch size.",
-            draw,
-        )
-    ]
