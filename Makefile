@@ -48,10 +48,12 @@ check: $(STAMP)  ## lint and types
 
 test: check  ## everything CI runs: lint, types, fast tests, notebooks
 	$(RUN) pytest tests
+	$(RUN) pytest --doctest-modules sgdsim
 	$(RUN) pytest --nbmake notebooks
 
 test-all: check  ## the same, with the slow statistical tests
 	$(RUN) pytest tests -m 'slow or not slow'
+	$(RUN) pytest --doctest-modules sgdsim
 	$(RUN) pytest --nbmake notebooks
 
 bench: $(STAMP)  ## speed ratios, into bench/results.json
