@@ -68,6 +68,31 @@ def test_bad_shapes_are_refused(a):
         discrete_lyapunov(a, np.eye(2))
 
 
+@pytest.mark.parametrize("batch", [(), (0,), (1,), (175,), (176,), (3, 127)])
+def test_chunks_on_threads_match_the_plain_path(batch):  # more than 175 of this size are split
+    rng = np.random.default_rng(3)
+    a, q = rng.normal(size=(2, *batch, 20, 20)) * 0.15
+    with jax.enable_x64(True):
+        plain = jax.jit(discrete_lyapunov)(a, q)
+    x = discrete_lyapunov(a, q)
+    assert x.dtype == np.float64 and x.shape == a.shape
+    np.testing.assert_allclose(x, plain, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(discrete_lyapunov(a, 1j * q), 1j * x, rtol=1e-11, atol=1e-13)
+
+
+def test_a_last_chunk_that_is_unstable_is_named():
+    a = np.tile(0.5 * np.eye(20), (177, 1, 1))
+    a[-1] *= 3
+    with pytest.raises(ValueError, match=r"radius 1\.5"):
+        discrete_lyapunov(a, np.eye(20))
+
+
+def test_large_systems_take_the_other_path():
+    rng = np.random.default_rng(4)
+    a, q = rng.normal(size=(2, 65, 65)) * 0.1
+    assert residual(a, discrete_lyapunov(a, q), q) < 1e-12
+
+
 def test_bad_pair_is_refused():
     with pytest.raises(ValueError, match="same size"):
         discrete_lyapunov(0.5 * np.eye(2), np.eye(3))
