@@ -8,8 +8,8 @@ from typing import Any
 from sgdsim.engine.assemble import assemble, provenance
 from sgdsim.engine.configure import configure
 from sgdsim.engine.ensemble import Configuration, run_ensemble
-from sgdsim.kernels import check_sampling, make_kernel
-from sgdsim.problems import Problem
+from sgdsim.kernels import make_kernel
+from sgdsim.problems import Problem, check_sampling
 from sgdsim.results import Result
 from sgdsim.statistics import Statistic
 

@@ -12,8 +12,8 @@ from sgdsim import _checks
 from sgdsim.engine.assemble import assemble, provenance
 from sgdsim.engine.configure import configure
 from sgdsim.engine.ensemble import Configuration, run_ensemble
-from sgdsim.kernels import check_sampling, make_kernel
-from sgdsim.problems import Problem
+from sgdsim.kernels import make_kernel
+from sgdsim.problems import Problem, check_sampling
 from sgdsim.results import SweepResult
 from sgdsim.statistics import Statistic
 

@@ -2,6 +2,5 @@
 
 from sgdsim.kernels.base import Kernel as Kernel
 from sgdsim.kernels.choose import KernelTable as KernelTable
-from sgdsim.kernels.choose import check_sampling as check_sampling
 from sgdsim.kernels.choose import kernel_table as kernel_table
 from sgdsim.kernels.choose import make_kernel as make_kernel

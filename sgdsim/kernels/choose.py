@@ -17,20 +17,6 @@ from sgdsim.kernels.gaussian import gaussian_kernel
 from sgdsim.kernels.quadratic import quadratic_kernel
 from sgdsim.problems import DatasetRegression, LinearRegression, Problem, Quadratic
 
-POPULATION_SAMPLING = ("online",)
-DATASET_SAMPLING = ("with_replacement", "without_replacement", "epochs")
-
-
-def check_sampling(problem: Problem, batch_size: Any, sampling: str | None) -> tuple[int, str]:
-    """The batch size and sampling mode, validated; None means online, or with replacement for a data set."""
-    size = _checks.integer("batch_size", batch_size)
-    modes = POPULATION_SAMPLING if problem.n_examples is None else DATASET_SAMPLING
-    mode = modes[0] if sampling is None else _checks.choice("sampling", sampling, modes)
-    if mode in ("without_replacement", "epochs"):
-        _checks.integer("batch_size", size, high=problem.n_examples,
-                        remedy=f"a subset of the {problem.n_examples} examples has no more than all of them")
-    return size, mode
-
 
 def make_kernel(problem: Problem, batch_size: int, sampling: str, dtype: Any) -> Kernel:
     """The fastest kernel that has exactly the law of the minibatch-mean gradient."""

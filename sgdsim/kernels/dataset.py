@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -84,11 +85,12 @@ class Examples:
 
 
 @spec
-class WithReplacementKernel:
-    """Every row of the batch is drawn from all n examples."""
+class RowsKernel:
+    """Fresh rows each step, drawn by `choose`: with replacement, or a subset."""
 
     examples: Examples
     batch_size: int
+    choose: Callable[..., jax.Array]
 
     def init(self, key: jax.Array, chains: int) -> tuple[()]:
         """Nothing to remember."""
@@ -98,27 +100,7 @@ class WithReplacementKernel:
         """One gradient per chain."""
         index_key, noise_key = jax.random.split(key)
         n = self.examples.targets.shape[0]
-        index = subsets.with_replacement(index_key, n, self.batch_size, params.shape[1])
-        total = self.examples.residual_sum(noise_key, params, index)
-        return total / self.batch_size + self.examples.decay(params), state
-
-
-@spec
-class SubsetKernel:
-    """A fresh subset of b examples each step."""
-
-    examples: Examples
-    batch_size: int
-
-    def init(self, key: jax.Array, chains: int) -> tuple[()]:
-        """Nothing to remember."""
-        return ()
-
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        """One gradient per chain."""
-        index_key, noise_key = jax.random.split(key)
-        n = self.examples.targets.shape[0]
-        index = subsets.floyd_subset(index_key, n, self.batch_size, params.shape[1])
+        index = self.choose(index_key, n, self.batch_size, params.shape[1])
         total = self.examples.residual_sum(noise_key, params, index)
         return total / self.batch_size + self.examples.decay(params), state
 
@@ -209,7 +191,7 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
     gram, best = cast(problem.gram), cast(problem.least_squares)
     examples = Examples(cast(problem.features.T), cast(problem.targets), noise, decay)
     if sampling == "with_replacement":
-        return WithReplacementKernel(examples, batch_size)
+        return RowsKernel(examples, batch_size, subsets.with_replacement)
     if batch_size == n:  # one batch is one pass
         factor = None if noise is None else cast(problem.label_noise / np.sqrt(n) * square_root(problem.gram))
         return FullDataKernel(gram, best, decay, factor)
@@ -217,4 +199,4 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
         return EpochKernel(examples, batch_size)
     if 2 * batch_size > n and noise is None:
         return ComplementKernel(examples, gram, best, batch_size)
-    return SubsetKernel(examples, batch_size)
+    return RowsKernel(examples, batch_size, subsets.floyd_subset)

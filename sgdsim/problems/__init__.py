@@ -4,3 +4,4 @@ from sgdsim.problems.base import Problem as Problem
 from sgdsim.problems.dataset_regression import DatasetRegression as DatasetRegression
 from sgdsim.problems.linear_regression import LinearRegression as LinearRegression
 from sgdsim.problems.quadratic import Quadratic as Quadratic
+from sgdsim.problems.sampling import check_sampling as check_sampling

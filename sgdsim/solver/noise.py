@@ -10,9 +10,7 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector, as_matrix
-from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic
-
-FINITE = ("with_replacement", "without_replacement", "epochs")
+from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic, check_sampling
 
 
 class AveragedNoise(Protocol):
@@ -142,12 +140,11 @@ class SubsetNoise:
         return SubsetNoise(self.features @ basis, self.residuals, self.factor, self.label_variance)
 
 
-def check_sampling(problem: Any, batch_size: Any, sampling: str | None) -> tuple[int, str]:
-    """The batch size and the sampling mode, checked against the problem.
+def check_theory(problem: Any, batch_size: Any, sampling: str | None) -> tuple[int, str]:
+    """The batch size and the sampling mode of a request that there is a theory for.
 
     Raises:
-        ValueError: the batch size is not a whole number >= 1 (<= n without replacement), or the mode does not
-            fit the problem.
+        ValueError: the batch size or the mode does not fit the problem.
         NotImplementedError: "epochs", or a problem without a theory.
     """
     if not isinstance(problem, Quadratic | LinearRegression | DatasetRegression):
@@ -155,17 +152,13 @@ def check_sampling(problem: Any, batch_size: Any, sampling: str | None) -> tuple
             f"no stationary theory for {type(problem).__name__}; it is there for Quadratic, LinearRegression and "
             "DatasetRegression: simulate it instead"
         )
-    n = problem.n_examples
-    if n is None:
-        mode = "online" if sampling is None else _checks.choice("sampling", sampling, ("online",))
-    else:
-        mode = "with_replacement" if sampling is None else _checks.choice("sampling", sampling, FINITE)
+    size, mode = check_sampling(problem, batch_size, sampling)
     if mode == "epochs":
         raise NotImplementedError(
             "no theory for sampling='epochs': batches of one shuffled pass are dependent; "
             "use 'without_replacement' (a fresh subset each step) or simulate it"
         )
-    return _checks.integer("batch_size", batch_size, high=n if mode == "without_replacement" else None), mode
+    return size, mode
 
 
 def subset_factor(n: int, batch_size: int, mode: str) -> float:
@@ -216,5 +209,5 @@ def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | N
         >>> float(gradient_covariance(problem, [0.0], batch_size=1)[0, 0])
         1.0
     """
-    b, mode = check_sampling(problem, batch_size, sampling)
+    b, mode = check_theory(problem, batch_size, sampling)
     return averaged_noise(problem, _checks.vector("w", w, problem.dimension), b, mode).additive

@@ -11,7 +11,7 @@ from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import SGD, check_optimizer
 from sgdsim.solver.dynamics import Dynamics
-from sgdsim.solver.noise import AveragedNoise, averaged_noise, check_sampling
+from sgdsim.solver.noise import AveragedNoise, averaged_noise, check_theory
 from sgdsim.solver.stationary import Feedback
 
 _OUTSIDE = 1e-8  # the share of a gradient or a noise outside the range of H that rounding explains
@@ -53,7 +53,7 @@ def describe(problem: Any, optimizer: Any, batch_size: Any, sampling: str | None
             nothing pulls back.
         NotImplementedError: there is no theory for the problem, the optimizer, the schedule or the sampling.
     """
-    b, mode = check_sampling(problem, batch_size, sampling)
+    b, mode = check_theory(problem, batch_size, sampling)
     known, _ = check_optimizer(optimizer, problem.dimension)
     if not isinstance(known, SGD):
         name = type(optimizer).__name__ if known is not None else "an optax transformation"
