@@ -6,7 +6,7 @@ import numpy as np
 
 from sgdsim.engine import sweep
 from sgdsim.experiments.findings import Figure, Findings, Scale
-from sgdsim.experiments.measure import along, hold, settling_steps, short_provenance
+from sgdsim.experiments.measure import along, doubtful, hold, settling_steps, short_provenance
 from sgdsim.experiments.registry import experiment
 from sgdsim.optimizers import SGD
 from sgdsim.plots import curve, panels
@@ -61,6 +61,7 @@ def fig3_left(scale: Scale) -> Findings:
             title="a = 1.5, λ = 1, σ² = 0.25, N = 10,000",
             limits=[smallest - 0.5],
             log="xy",
+            doubtful=doubtful(measured[b] for b in sizes),
         )
         return figure
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from sgdsim.experiments._decay import predicted_test_loss, simulate_decays, stable_interval
 from sgdsim.experiments.findings import Figure, Findings, Scale
-from sgdsim.experiments.measure import hold, short_provenance
+from sgdsim.experiments.measure import doubtful, hold, short_provenance
 from sgdsim.experiments.registry import experiment
 from sgdsim.plots import curve, panels
 
@@ -41,6 +41,7 @@ def fig3_right(scale: Scale) -> Findings:
             limits=(low, high),
             optimum=0.0,
             ylim=(-0.03 * loss.max(), 1.5 * loss.max()),
+            doubtful=doubtful(r for _, r, _ in points),
         )
         return figure
 

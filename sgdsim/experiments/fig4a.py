@@ -6,7 +6,7 @@ import numpy as np
 
 from sgdsim.engine import sweep
 from sgdsim.experiments.findings import Figure, Findings, Scale
-from sgdsim.experiments.measure import along, hold, settling_steps, short_provenance
+from sgdsim.experiments.measure import along, doubtful, hold, settling_steps, short_provenance
 from sgdsim.experiments.registry import experiment
 from sgdsim.optimizers import SGD
 from sgdsim.plots import curve, panels
@@ -56,6 +56,7 @@ def fig4a(scale: Scale) -> Findings:
             title=f"a = 1, σ = 1, S = {BATCH}",
             limits=[limit],
             log="y",
+            doubtful=doubtful(measured[r] for r in rates),
         )
         return figure
 

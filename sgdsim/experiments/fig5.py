@@ -14,7 +14,7 @@ from sgdsim.experiments._decay import (
     stable_interval,
 )
 from sgdsim.experiments.findings import ERROR_RATE, Figure, Findings, Scale, Verdict
-from sgdsim.experiments.measure import hold, short_provenance
+from sgdsim.experiments.measure import doubtful, hold, short_provenance
 from sgdsim.experiments.registry import experiment
 from sgdsim.plots import curve, panels
 
@@ -57,6 +57,7 @@ def fig5(scale: Scale) -> Findings:
             limits=(low, high),
             optimum=closed,
             ylim=(0, 1.6 * loss.max()),
+            doubtful=doubtful(r for _, r, _ in points),
         )
         return figure
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim import _checks
-from sgdsim.compare import compare
+from sgdsim.compare import compare, heavy_tails
 from sgdsim.experiments.findings import ERROR_RATE, Verdict
 from sgdsim.results.result import Result
 from sgdsim.solver import predict
@@ -64,6 +64,11 @@ def hold(points: Sequence[tuple[str, Result, Prediction]], error_rate: float = E
         for setting, result, theory in points
         for row in compare(result, theory, error_rate=share).rows
     ]
+
+
+def doubtful(results: Iterable[Result]) -> list[bool]:
+    """Return for each result whether its tails are too heavy for an error bar of a second moment."""
+    return [bool(heavy_tails(result)) for result in results]
 
 
 def short_provenance(result: Result, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.plots.style import APPROXIMATIONS, COLORS, INK, LINESTYLES, MARKERS, Look, axes, styled
+from sgdsim.plots.style import APPROXIMATIONS, COLORS, GUIDE, INK, LINESTYLES, MARKERS, Look, axes, styled
 
 
 def curve(
@@ -23,6 +23,7 @@ def curve(
     log: str = "",
     ylim: tuple[float, float] | None = None,
     xticks: Sequence[float] | None = None,
+    doubtful: Any = None,
 ) -> Any:
     """Draw theories as lines and simulated points with 2-standard-error bars.
 
@@ -38,6 +39,7 @@ def curve(
         log: "", "x", "y" or "xy".
         ylim: range of the vertical axis.
         xticks: where the horizontal axis has its labels.
+        doubtful: a mask of simulated points whose error bar is not to be believed: drawn grey, without one.
     """
     ax = axes(ax)
     with styled():
@@ -47,10 +49,14 @@ def curve(
             ax.plot(x, y, color=look.color, linestyle=look.linestyle, label=look.label, zorder=2)
         if simulated is not None:
             x, y, error = (np.asarray(v, np.float64) for v in simulated)
+            heavy = np.zeros(x.shape, bool) if doubtful is None else np.asarray(doubtful, bool)
+            if heavy.any():
+                ax.plot(x[heavy], y[heavy], "X", color=GUIDE, markersize=7, linestyle="none", zorder=4,
+                        label="simulation, tails too heavy for an error bar")
             ax.errorbar(
-                x,
-                y,
-                yerr=2 * error,
+                x[~heavy],
+                y[~heavy],
+                yerr=2 * error[~heavy],
                 fmt="o",
                 color=INK,
                 markerfacecolor="white",
