@@ -6,11 +6,18 @@ import dataclasses
 from functools import cached_property
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector, as_matrix
-from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic, check_sampling
+from sgdsim.problems import DatasetRegression, FlaxNetwork, LinearRegression, Quadratic, check_sampling
+
+_TOGETHER = 64  # examples differentiated side by side
+
+
+_ROUNDING = 1e-11  # residuals below this share of the targets: the model fits every example
 
 
 class AveragedNoise(Protocol):
@@ -153,12 +160,16 @@ def check_theory(problem: Any, batch_size: Any, sampling: str | None) -> tuple[i
             "DatasetRegression: simulate it instead"
         )
     size, mode = check_sampling(problem, batch_size, sampling)
+    _refuse_epochs(mode)
+    return size, mode
+
+
+def _refuse_epochs(mode: str) -> None:
     if mode == "epochs":
         raise NotImplementedError(
             "no theory for sampling='epochs': batches of one shuffled pass are dependent; "
             "use 'without_replacement' (a fresh subset each step) or simulate it"
         )
-    return size, mode
 
 
 def subset_factor(n: int, batch_size: int, mode: str) -> float:
@@ -179,9 +190,12 @@ def averaged_noise(problem: Any, w: Vector, batch_size: int, mode: str) -> Avera
             float(problem.residual_variance),
             batch_size,
         )
+    residuals = problem.features @ w - problem.targets
+    if np.linalg.norm(residuals) <= _ROUNDING * np.linalg.norm(problem.targets):
+        residuals = np.zeros_like(residuals)
     return SubsetNoise(
         problem.features,
-        problem.features @ w - problem.targets,
+        residuals,
         subset_factor(problem.n_examples, batch_size, mode),
         float(problem.label_noise**2) / batch_size,
     )
@@ -193,7 +207,7 @@ def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | N
     $$C(w) = f \Big( \tfrac1n \sum_i g_i g_i^\top - \bar g \bar g^\top \Big).$$
 
     Args:
-        problem: a Quadratic, LinearRegression or DatasetRegression.
+        problem: a Quadratic, LinearRegression, DatasetRegression or FlaxNetwork.
         w: the point, shape (D,).
         batch_size: b >= 1.
         sampling: "online", "with_replacement" or "without_replacement"; None for the problem's default.
@@ -209,5 +223,23 @@ def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | N
         >>> float(gradient_covariance(problem, [0.0], batch_size=1)[0, 0])
         1.0
     """
+    if isinstance(problem, FlaxNetwork):
+        b, mode = check_sampling(problem, batch_size, sampling)
+        _refuse_epochs(mode)
+        point = _checks.vector("w", w, problem.dimension)
+        return spread(_example_gradients(problem, point), subset_factor(problem.n_examples, b, mode))
     b, mode = check_theory(problem, batch_size, sampling)
     return averaged_noise(problem, _checks.vector("w", w, problem.dimension), b, mode).additive
+
+
+def _example_gradients(problem: FlaxNetwork, w: Vector) -> np.ndarray:
+    """The gradient of every example, shape (n, D)."""
+    with jax.enable_x64(True):
+        data = (jnp.asarray(problem.features), jnp.asarray(problem.targets))
+        return np.asarray(jax.lax.map(lambda xy: problem.example_gradient(w, xy), data, batch_size=_TOGETHER))
+
+
+def spread(gradients: np.ndarray, factor: float) -> Matrix:
+    """The factor f times the covariance of the rows of `gradients` (n, D)."""
+    centred = gradients - gradients.mean(axis=0)
+    return factor * centred.T @ centred / len(centred)

@@ -1,0 +1,250 @@
+"""A neural network (flax linen or nnx) on a finite data set."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim._types import set_field, spec, summary
+from sgdsim.problems.flax_modules import Network, numbers_per_example, output_shape, read_module
+from sgdsim.problems.network_losses import check_targets, find_loss
+
+# Numbers of one slice of chains: they stay in a core's cache.
+_SLICE_NUMBERS = 2**18
+
+
+@spec
+class FlaxNetwork:
+    r"""A network f on n given examples, with parameters as one vector w.
+
+    $$L(w) = \frac1n \sum_i \ell(f(w, x_i), y_i) + \tfrac12 \gamma \|w\|^2.$$
+
+    Args:
+        module: a flax linen module; an nnx module (its values are the start); or a function from `nnx.Rngs` to an
+            nnx module, which can be initialised anew for every chain. It maps a batch (b, ...) to (b, ...), has no
+            state beside its parameters (no batch normalisation, no dropout), and linen attributes are hashable.
+        features: shape (n, ...), used as real numbers.
+        targets: shape (n,) or (n, outputs); class labels 0, 1, ... for "cross_entropy".
+        loss: "mse" (HALF the squared error, summed over outputs), "cross_entropy" (of logits and labels, in nats),
+            or a function (prediction, target) -> scalar of ONE example. Every loss is averaged over examples.
+        weight_decay: gamma, one number for all parameters, biases included; may be negative.
+        seed: of the default start.
+        test_features: held-out examples for `test_loss`; None tests on the training examples.
+        test_targets: their targets.
+
+    The minimum of a network is not known: `minimum` is None. Nor is the excess over it, so `test_loss` is the
+    loss of the held-out examples itself, without the penalty.
+
+    Raises:
+        ValueError: module, features, targets and loss do not fit each other, or a value is not finite.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> import numpy as np
+        >>> import sgdsim as ss
+        >>> x = np.linspace(-1.0, 1.0, 8)[:, None]
+        >>> problem = ss.FlaxNetwork(nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(1)]), x, x[:, 0] ** 2, "mse")
+        >>> problem.dimension, problem.random_start(seed=1, chains=5).shape
+        (10, (5, 10))
+    """
+
+    network: Network
+    features: Any
+    targets: Any
+    loss_name: Any
+    weight_decay: Any
+    default_start: Any
+    test_features: Any
+    test_targets: Any
+    slice_numbers: int
+
+    def __init__(
+        self,
+        module: Any,
+        features: Any,
+        targets: Any,
+        loss: Any = "mse",
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        test_features: Any = None,
+        test_targets: Any = None,
+    ):
+        x = _examples("features", features)
+        find_loss(loss)
+        gamma = _checks.real("weight_decay", weight_decay, "a number", "use 0 for none; it may be negative")
+        _checks.finite_array("weight_decay", gamma, "use 0 for none")
+        _checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0")
+        network, given = read_module(module, jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32))
+        output = output_shape(network, x)
+        y = check_targets("targets", targets, len(x), loss, output)
+        _check_function(loss, output, y)
+        set_field(
+            self,
+            network=network,
+            features=x,
+            targets=y,
+            loss_name=loss,
+            weight_decay=np.float64(gamma),
+            default_start=_starts(network, seed, 1, x)[0] if given is None else given,
+            slice_numbers=numbers_per_example(network, x),
+            **_held_out(test_features, test_targets, x, loss, output, y),
+        )
+
+    def __repr__(self) -> str:
+        loss = self.loss_name if isinstance(self.loss_name, str) else getattr(self.loss_name, "__name__", "function")
+        return (f"FlaxNetwork({self.network.name}, {self.dimension} parameters, features={summary(self.features)}, "
+                f"targets={summary(self.targets)}, loss={loss!r}, weight_decay={float(self.weight_decay):g})")
+
+    @property
+    def dimension(self) -> int:
+        """Number of parameters D."""
+        return self.network.dimension
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples n."""
+        return self.features.shape[0]
+
+    @property
+    def loss_examples(self) -> int:
+        """How many examples `loss` and `test_loss` look at: the engine measures them less often."""
+        return self.n_examples + (0 if self.test_features is None else len(self.test_features))
+
+    @property
+    def minimum(self) -> Any:
+        """None: no minimum of a network is known beforehand."""
+        return None
+
+    def random_start(self, seed: int, chains: int) -> np.ndarray:
+        """Freshly initialised parameters for every chain, shape (chains, D); chain k does not depend on `chains`.
+
+        Raises:
+            ValueError: the problem was made from an nnx instance, which cannot be initialised anew.
+        """
+        if not self.network.linen and self.network.constructor is None:
+            raise _checks.error("module", "an nnx instance", "a linen module or a function nnx.Rngs -> module",
+                                "pass lambda rngs: MLP(32, rngs=rngs) instead of MLP(32, rngs=nnx.Rngs(0))")
+        seed = _checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0")
+        return _starts(self.network, seed, _checks.integer("chains", chains), self.features)
+
+    def unflatten(self, w: Any) -> Any:
+        """The module's own tree of parameters (linen: the "params" collection; nnx: its state) from w, shape (D,)."""
+        return self.network.unflatten(jnp.asarray(w))
+
+    @jax.jit
+    def predict(self, w: Any, features: Any) -> Any:
+        """Outputs of the network for features (b, ...), shape (b, ..., *chains) for w of shape (D, *chains)."""
+        return self._each_chain(lambda v: self.network.predict(v, features), jnp.asarray(w), len(features))
+
+    def batch_loss(self, w: Any, features: Any, targets: Any) -> Any:
+        """Losses of the examples of a batch from one vector w, shape (b,); no penalty."""
+        return jax.vmap(find_loss(self.loss_name))(self.network.predict(w, features), targets)
+
+    def _mean_loss(self, w: Any) -> Any:
+        return self.batch_loss(w, self.features, self.targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
+
+    @jax.jit
+    def loss(self, w: Any) -> Any:
+        """Training loss with the penalty, shape of `w` without its first axis: a pass over all examples."""
+        return self._each_chain(self._mean_loss, jnp.asarray(w), self.n_examples)
+
+    @jax.jit
+    def test_loss(self, w: Any) -> Any:
+        """Loss of the held-out examples (the training examples if there are none), without the penalty."""
+        held_out = self.test_features is not None
+        x, y = (self.test_features, self.test_targets) if held_out else (self.features, self.targets)
+        return self._each_chain(lambda v: self.batch_loss(v, x, y).mean(), jnp.asarray(w), len(x))
+
+    @jax.jit
+    def gradient(self, w: Any) -> Any:
+        """Full-data gradient of `loss`."""
+        return self._each_chain(jax.grad(self._mean_loss), jnp.asarray(w), self.n_examples)
+
+    @jax.jit
+    def hessian(self, w: Any = None) -> Any:
+        """Hessian of `loss` at w of shape (D,), column by column.
+
+        Raises:
+            ValueError: no point is given.
+        """
+        if w is None:
+            raise _checks.error("w", w, "a point of shape (D,)", "the Hessian of a network changes from point to point")
+        w = jnp.asarray(w)
+
+        def column(direction: Any) -> Any:
+            return jax.jvp(jax.grad(self._mean_loss), (w,), (direction,))[1]
+
+        return jax.lax.map(column, jnp.eye(self.dimension, dtype=w.dtype))
+
+    def example_gradient(self, w: Any, example: Any) -> Any:
+        """Gradient of the loss of one example (x_i, y_i) and of the penalty, at w of shape (D,)."""
+        x, y = example
+
+        def one(v: Any) -> Any:
+            return self.batch_loss(v, x[None], y[None])[0] + 0.5 * self.weight_decay * jnp.sum(v * v)
+
+        return jax.grad(one)(jnp.asarray(w))
+
+    def slice_chains(self, examples: int) -> int:
+        """How many chains to take together when each looks at so many examples."""
+        return max(1, _SLICE_NUMBERS // (examples * self.slice_numbers + self.dimension))
+
+    def _each_chain(self, function: Any, w: Any, examples: int) -> Any:
+        """`function` of every chain of w (D, *chains), chains last; a few chains at a time bound the memory."""
+        if w.ndim == 1:
+            return function(w)
+        rows = w.reshape(self.dimension, -1).T
+        out = jax.lax.map(function, rows, batch_size=min(len(rows), self.slice_chains(examples)))
+        return jnp.moveaxis(out, 0, -1).reshape(*out.shape[1:], *w.shape[1:])
+
+
+def _examples(argument: str, features: Any) -> np.ndarray:
+    x = _checks.finite_array(argument, features)
+    if x.ndim < 2 or x.size == 0:
+        raise _checks.error(argument, features, f"of shape (n, ...) (got shape {x.shape})", "one row an example")
+    return x
+
+
+def _check_function(loss: Any, output: tuple[int, ...], y: np.ndarray) -> None:
+    if isinstance(loss, str):
+        return
+    shapes = jax.ShapeDtypeStruct(output, jnp.float32), jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
+    try:
+        made = jax.eval_shape(loss, *shapes)
+    except (TypeError, ValueError) as failed:
+        allowed = f"applicable to a prediction of shape {output} and a target of shape {y.shape[1:]} ({failed})"
+        raise _checks.error("loss", getattr(loss, "__name__", loss), allowed, "it takes ONE example") from failed
+    if getattr(made, "shape", None) != ():
+        raise _checks.error("loss", loss, f"a function with a scalar value (got {made})",
+                            "sum over outputs: the mean over examples is taken later")
+
+
+def _held_out(features: Any, targets: Any, x: np.ndarray, loss: Any, output: tuple[int, ...], y: np.ndarray) -> Any:
+    if features is None and targets is None:
+        return {"test_features": None, "test_targets": None}
+    if features is None or targets is None:
+        missing = "test_features" if features is None else "test_targets"
+        raise _checks.error(missing, None, "given where the other is", "pass both, or neither")
+    held = _examples("test_features", features)
+    if held.shape[1:] != x.shape[1:]:
+        raise _checks.error("test_features", f"examples of shape {held.shape[1:]}", f"of shape {x.shape[1:]}",
+                            "prepare them like the training features")
+    return {"test_features": held, "test_targets": check_targets("test_targets", targets, len(held), loss, output)}
+
+
+def _starts(network: Network, seed: int, chains: int, x: np.ndarray) -> np.ndarray:
+    example = x[:1].astype(np.float32)
+    # One at a time: one chain and many are the same program.
+    starts = [_start(network, np.uint32(seed), np.uint32(chain), example) for chain in range(chains)]
+    return np.asarray(jax.device_get(starts), np.float64)
+
+
+# Runs for microseconds: optimising it would take two seconds.
+@functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+def _start(network: Network, seed: Any, chain: Any, example: Any) -> Any:
+    return network.start(jax.random.fold_in(jax.random.key(seed), chain), example)
