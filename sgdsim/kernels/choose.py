@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,20 +14,37 @@ from sgdsim._types import spec
 from sgdsim.kernels.base import Kernel
 from sgdsim.kernels.dataset import dataset_kernel
 from sgdsim.kernels.gaussian import gaussian_kernel
+from sgdsim.kernels.linear_network import linear_network_kernel
+from sgdsim.kernels.network import network_kernel
 from sgdsim.kernels.quadratic import quadratic_kernel
-from sgdsim.problems import DatasetRegression, LinearRegression, Problem, Quadratic
+from sgdsim.problems import (
+    DatasetRegression,
+    DeepLinear,
+    FlaxNetwork,
+    LinearRegression,
+    Problem,
+    Quadratic,
+    TwoLayerLinear,
+)
+
+# problem type -> (problem, batch_size, sampling, dtype) -> kernel
+_MAKERS: dict[type, Callable[[Any, int, str, Any], Kernel]] = {
+    Quadratic: lambda problem, size, sampling, dtype: quadratic_kernel(problem, size),
+    LinearRegression: lambda problem, size, sampling, dtype: gaussian_kernel(problem, size, dtype),
+    DatasetRegression: dataset_kernel,
+    FlaxNetwork: network_kernel,
+    TwoLayerLinear: linear_network_kernel,
+    DeepLinear: linear_network_kernel,
+}
 
 
 def make_kernel(problem: Problem, batch_size: int, sampling: str, dtype: Any) -> Kernel:
     """The fastest kernel that has exactly the law of the minibatch-mean gradient."""
-    if isinstance(problem, Quadratic):
-        return quadratic_kernel(problem, batch_size)
-    if isinstance(problem, LinearRegression):
-        return gaussian_kernel(problem, batch_size, dtype)
-    if isinstance(problem, DatasetRegression):
-        return dataset_kernel(problem, batch_size, sampling, dtype)
-    raise _checks.error("problem", type(problem).__name__, "a Quadratic, LinearRegression or DatasetRegression",
-                        "describe the problem with one of them")
+    for kind, make in _MAKERS.items():
+        if isinstance(problem, kind):
+            return make(problem, batch_size, sampling, dtype)
+    names = ", ".join(kind.__name__ for kind in _MAKERS)
+    raise _checks.error("problem", type(problem).__name__, f"one of {names}", "describe the problem with one of them")
 
 
 @spec

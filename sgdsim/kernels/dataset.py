@@ -6,82 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import apply, spec
 from sgdsim.kernels import subsets
 from sgdsim.kernels.base import none_if_zero, square_root
+from sgdsim.kernels.examples import Examples, lay_out
 from sgdsim.problems import DatasetRegression
-
-# Rows gathered together: few enough that those of 4,096 chains stay in the cache of a core, whatever b is.
-_SLICE = 8
-# Beyond so many features one gather of all columns: unrolling them would compile for minutes.
-_UNROLLED = 64
-
-
-@spec
-class Examples:
-    """The data set with one feature a row, (D, n): a gather then reads one short column of the table.
-
-    On a CPU this takes half the time of gathering whole examples (n = 442, D = 11, b = 32).
-    """
-
-    columns: Any
-    targets: Any
-    label_noise: Any
-    weight_decay: Any
-
-    def residual_sum(
-        self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
-    ) -> jax.Array:
-        """Sum of x_i (x_i'w - y_i - noise) over the rows in `index` (rows, chains), weighted by `weight` (rows,)."""
-        noise = None
-        if self.label_noise is not None:
-            noise = self.label_noise * jax.random.normal(key, index.shape, params.dtype)
-        rows = index.shape[0]
-        first = rows % _SLICE or _SLICE
-
-        def part(start: Any, size: int) -> jax.Array:
-            def cut(array: Any) -> Any:
-                return None if array is None else jax.lax.dynamic_slice_in_dim(array, start, size)
-
-            return self._contract(params, cut(index), cut(noise), cut(weight))
-
-        def add_part(i: Any, total: jax.Array) -> jax.Array:
-            return total + part(first + i * _SLICE, _SLICE)
-
-        total = part(0, first)
-        return total if first == rows else jax.lax.fori_loop(0, (rows - first) // _SLICE, add_part, total)
-
-    def _contract(self, params: jax.Array, index: jax.Array, noise: Any, weight: Any) -> jax.Array:
-        # Without the barriers XLA works out indices, or gathers, twice for every feature.
-        index = jax.lax.optimization_barrier(index)
-
-        def take(values: jax.Array) -> jax.Array:
-            return values.at[index].get(mode="promise_in_bounds")
-
-        table = jnp.asarray(self.columns)
-        unrolled = len(table) <= _UNROLLED
-        columns = [take(column) for column in table] if unrolled else jnp.take(table, index, axis=1)
-        columns = jax.lax.optimization_barrier(columns)
-        residual = -take(jnp.asarray(self.targets))
-        if noise is not None:
-            residual = residual - noise
-        if unrolled:
-            for column, w in zip(columns, params, strict=True):
-                residual = residual + column * w
-        else:
-            residual = residual + (columns * params[:, None]).sum(axis=0)
-        if weight is not None:
-            residual = residual * weight[:, None]
-        if unrolled:
-            return jnp.stack([(column * residual).sum(axis=0) for column in columns])
-        return (columns * residual).sum(axis=1)
-
-    def decay(self, params: jax.Array) -> jax.Array | float:
-        """Gamma w."""
-        return 0.0 if self.weight_decay is None else apply(self.weight_decay, params)
 
 
 @spec
@@ -189,7 +120,7 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
     n = problem.n_examples
     decay, noise = cast(none_if_zero(problem.weight_decay)), cast(none_if_zero(problem.label_noise))
     gram, best = cast(problem.gram), cast(problem.least_squares)
-    examples = Examples(cast(problem.features.T), cast(problem.targets), noise, decay)
+    examples = lay_out(cast(problem.features), cast(problem.targets), noise, decay)
     if sampling == "with_replacement":
         return RowsKernel(examples, batch_size, subsets.with_replacement)
     if batch_size == n:  # one batch is one pass

@@ -161,13 +161,25 @@ def test_slices_cover_every_row_of_the_batch_once(b, monkeypatch):
 
 
 def test_many_features_take_the_same_steps_as_few(monkeypatch):
-    """Past the unrolling limit the gather is one operation, and its sum the same to rounding."""
-    import sgdsim.kernels.dataset as module
+    """Wide tables are gathered row by row, chain by chain on a CPU; the sum is the same to rounding."""
+    import sgdsim.kernels.examples as module
 
     rng = np.random.default_rng(3)
     problem = DatasetRegression(rng.normal(size=(30, 5)), rng.normal(size=30), label_noise=0.2)
     params, key = rng.normal(size=(5, 16)).astype(np.float32), jax.random.key(0)
-    few, _ = module.dataset_kernel(problem, 20, "with_replacement", np.float32).draw(key, params, ())
-    monkeypatch.setattr(module, "_UNROLLED", 2)
-    many, _ = module.dataset_kernel(problem, 20, "with_replacement", np.float32).draw(key, params, ())
-    np.testing.assert_allclose(few, many, rtol=1e-5, atol=1e-6)
+    for sampling in ("with_replacement", "epochs"):  # 30 is no multiple of 20: the last batch is smaller
+        monkeypatch.setattr(module, "_NARROW", 16)
+        few, many = dataset_kernel(problem, 20, sampling, np.float32), None
+        monkeypatch.setattr(module, "_NARROW", 2)
+        many = dataset_kernel(problem, 20, sampling, np.float32)
+        assert type(few.examples) is not type(many.examples)
+        state = few.init(key, 16)
+        for _ in range(2):
+            expected, later = few.draw(key, params, state)
+            found, state = many.draw(key, params, state)
+            np.testing.assert_allclose(expected, found, rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(*(jax.tree.leaves(x)[-1] if x else 0 for x in (state, later)))
+    index, noise, weight = rng.integers(0, 30, (20, 16)), rng.normal(size=(20, 16)), rng.normal(size=20)
+    both = (f(params, index, noise.astype("f4"), weight.astype("f4"))
+            for f in (many.examples.chain_by_chain, many.examples.all_chains))
+    np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,140 @@
+"""The compiled part of `gradient_variance`: every block measures, then steps, and hands out a few numbers a step."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sgdsim._types import inner, total
+from sgdsim.engine.advance import DIVERGED, BlockState, Shared, Unit, _over_blocks, _transformation
+
+# A run whose loss or squared gradient is beyond this has left float32's range in all but name.
+_BOUND = 1e30
+
+
+class Law(NamedTuple):
+    """How the variance of a block's gradients follows from the moments of one example."""
+
+    data: Any  # 1/b or c_b
+    labels: Any  # 1/b
+
+
+class Rows(NamedTuple):
+    """What a block measured, one row a step; quantities are listed in `quantities`."""
+
+    alive: Any  # (rows,)
+    mean: Any  # (rows, quantities)
+    scale: Any  # (rows, quantities)
+    spread: Any  # (rows, quantities): variance over runs in units of scale^2
+    groups: Any  # (rows, groups): mean of the variance of g over the runs of each group
+    fourth: Any  # (rows,): sum of fourth powers of deviations of the first quantity, in units of scale^4
+
+
+def layer_slices(problem: Any) -> list[tuple[int, int]]:
+    """Where each layer of a linear network begins and ends in the parameters; () for anything else."""
+    slices, start = [], 0
+    for outputs, inputs in getattr(problem, "shapes", ()):
+        slices.append((start, start + outputs * inputs))
+        start += outputs * inputs
+    return slices
+
+
+def _deviations(x: jax.Array, alive: jax.Array, number: jax.Array) -> jax.Array:
+    """Of live runs from their mean, (..., runs); equal runs deviate by exactly 0."""
+    x = jnp.where(alive, x, 0)
+    d = jnp.where(alive, x - x[..., jnp.argmax(alive)][..., None], 0)
+    return jnp.where(alive, d - (d.sum(axis=-1) / jnp.maximum(number, 1))[..., None], 0)
+
+
+def _summary(h: jax.Array, alive: jax.Array, groups: int) -> Rows:
+    """Mean and spread over live runs of quantities (quantities, runs)."""
+    number = alive.sum().astype(h.dtype)
+    off = _deviations(h, alive, number)
+    first = jnp.argmax(alive)
+    mean = h[:, first] - off[:, first]
+    scale = jnp.maximum(jnp.abs(off).max(axis=1), jnp.finfo(h.dtype).tiny)
+    spread = ((off / scale[:, None]) ** 2).sum(axis=1) / jnp.maximum(number - 1, 1)
+    fourth = ((off[0] / scale[0]) ** 4).sum()
+    grid = (-1, groups)
+    grouped = h[0].reshape(grid).sum(axis=0) / jnp.maximum(alive.reshape(grid).sum(axis=0), 1)
+    return Rows(alive.sum(), mean, scale, spread, grouped, fourth)
+
+
+@functools.partial(jax.jit, static_argnames=("transform", "mesh", "length", "groups"))
+def measure_and_step(
+    shared: Shared,
+    moments: Any,
+    units: Unit,
+    laws: Law,
+    states: BlockState,
+    start: Any,
+    count: Any,
+    *,
+    transform: Any,
+    mesh: Any,
+    length: int,
+    groups: int,
+) -> tuple[BlockState, Rows]:
+    r"""Rows `start` to `start + count` <= `start + length` of every block; all counts are traced.
+
+    With moments the estimator of run r is $h_r = \mathrm{Var}(g \mid w_r) + \frac{R}{R-1} |q_r - \bar q|^2$, q the
+    full gradient; without, it is $\frac{R}{R-1} |g_r - \bar g|^2$. The R runs are those of one block: blocks are
+    independent, so nothing but these numbers leaves them.
+    """
+    slices = layer_slices(shared.problem)
+    parts = slices if len(slices) > 1 else [(0, shared.problem.dimension)]
+
+    def block(everything: Any, args: tuple[Unit, Law, BlockState]) -> tuple[BlockState, Rows]:
+        shared, moments, start, count = everything
+        unit, law, state = args
+        kernel = shared.kernels.entry(unit.kernel)
+        optimizer = _transformation(shared, unit, transform)
+        steps_key = jax.random.fold_in(unit.key, 0)
+        dimension, chains = state.params.shape
+        dtype = state.params.dtype
+
+        def estimates(state: BlockState, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if moments is None:
+                full, seen = shared.problem.gradient(state.params), gradient
+                loss = shared.problem.loss(state.params).astype(dtype)
+                noise = jnp.zeros((len(parts), chains), dtype)
+            else:
+                loss, full, data, labels = moments.evaluate(shared.problem, state.params)
+                noise, seen = law.data * data + law.labels * labels, full
+            size = inner(seen, seen) + total(noise) + jnp.abs(loss)
+            alive = state.alive & (size < _BOUND)  # NaN is not
+            number = alive.sum().astype(dtype)
+            unbiased = number / jnp.maximum(number - 1, 1)
+
+            def spread(x: jax.Array) -> jax.Array:
+                d = _deviations(x, alive, number)
+                return unbiased * jnp.stack([inner(d[a:z], d[a:z]) for a, z in parts])
+
+            of_full = spread(full)
+            of_gradient = noise + (of_full if moments is not None else spread(seen))
+            both = [jnp.concatenate([total(x)[None], x]) if len(parts) > 1 else x for x in (of_gradient, of_full)]
+            return alive, jnp.where(alive, jnp.concatenate([*both, loss[None]]), 0)
+
+        def row(i: Any, carry: tuple[BlockState, Rows]) -> tuple[BlockState, Rows]:
+            state, rows = carry
+            gradient, sampler = kernel.draw(
+                jax.random.fold_in(steps_key, start + i), state.params, state.sampler
+            )
+            alive, h = estimates(state, gradient)
+            new = _summary(h, alive, groups)
+            rows = jax.tree.map(lambda old, x: old.at[i].set(x.astype(old.dtype)), rows, new)
+            update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+            params = state.params + update
+            bounded = total((jnp.abs(params) <= DIVERGED).astype(dtype)) == dimension
+            return BlockState(params, optimizer_state, sampler, alive & bounded), rows
+
+        quantities = 2 * (1 + len(parts) if len(parts) > 1 else 1) + 1
+        wide = jnp.zeros((length, quantities), dtype)
+        rows = Rows(jnp.zeros(length, jnp.int32), wide, wide, wide, jnp.zeros((length, groups), dtype),
+                    jnp.zeros(length, dtype))
+        return jax.lax.fori_loop(0, count, row, (state, rows))
+
+    return _over_blocks(block, mesh)((shared, moments, start, count), (units, laws, states))

@@ -1,0 +1,193 @@
+"""Minibatch gradients of linear networks of any depth on Gaussian inputs: a batch is one Wishart matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim._types import spec
+from sgdsim.kernels.base import none_if_zero, normals
+from sgdsim.kernels.chi_square import ChiSquareExact, ChiSquareQuantile, chi_square_sampler
+from sgdsim.problems import DeepLinear, TwoLayerLinear
+
+# Up to so many rows and columns a product is written out over all chains at once: one matrix after another would
+# spend its time in calls.
+_SMALL = 16
+
+
+def over_chains(problem: TwoLayerLinear | DeepLinear, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of arrays whose last axis is the chains: as it is for small layers, else chain by chain.
+
+    The same code serves both: matrices are (i, j, chains) or (i, j).
+    """
+    small = max(max(shape) for shape in problem.shapes) <= _SMALL
+    return function if small else jax.vmap(function, in_axes=-1, out_axes=-1)
+
+
+def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The matrix products of a (i, j, ...) and b (j, k, ...), one for each chain."""
+    if a.ndim == 2:
+        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    if a.shape[1] > _SMALL:
+        return jnp.einsum("ijc,jkc->ikc", a, b, precision=jax.lax.Precision.HIGHEST)
+    total = a[:, 0, None] * b[None, 0]
+    for j in range(1, a.shape[1]):
+        total = total + a[:, j, None] * b[None, j]
+    return total
+
+
+def transpose(a: jax.Array) -> jax.Array:
+    """The matrices of a (i, j, ...) transposed."""
+    return a.swapaxes(0, 1)
+
+
+def wide(matrix: Any, like: jax.Array) -> Any:
+    """A matrix that all chains share, broadcast against those of `like`."""
+    return matrix if like.ndim == 2 else matrix[:, :, None]
+
+
+def forward(layers: tuple[jax.Array, ...]) -> list[jax.Array]:
+    """W_1, W_2 W_1, ..., W_L ... W_1."""
+    through = [layers[0]]
+    for layer in layers[1:]:
+        through.append(multiply(layer, through[-1]))
+    return through
+
+
+def backward(layers: tuple[jax.Array, ...], outer: jax.Array) -> list[jax.Array]:
+    """G_l = (W_L ... W_{l+1})' G for every l: what the error at the output is to layer l."""
+    back = [outer]
+    for layer in layers[:0:-1]:
+        back.append(multiply(transpose(layer), back[-1]))
+    return back[::-1]
+
+
+def layer_gradients(back: list[jax.Array], through: list[jax.Array]) -> list[jax.Array]:
+    """The gradient of every layer, G_l (W_{l-1} ... W_1)'."""
+    return [back[0], *(multiply(g, transpose(h)) for g, h in zip(back[1:], through, strict=False))]
+
+
+def join(layers: list[jax.Array]) -> jax.Array:
+    """One vector (D, ...), each layer row by row."""
+    return jnp.concatenate([layer.reshape(-1, *layer.shape[2:]) for layer in layers])
+
+
+@spec
+class DirectFactor:
+    """L (p, b): the b examples themselves."""
+
+    inputs: int
+    examples: int
+
+    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+        """L for every chain, (p, b, chains)."""
+        return normals(key, (self.inputs, self.examples, chains), dtype)
+
+
+@spec
+class BartlettFactor:
+    r"""L (p, k), k = min(b, p), lower trapezoidal, with $L L^\top \sim$ Wishart$_p(b, I)$; exact for b < p too.
+
+    $L_{jj}$ is chi with b-j+1 degrees of freedom, j = 1, ..., k; below it standard normals; all independent.
+    """
+
+    inputs: int
+    columns: int
+    roots: ChiSquareQuantile | None  # of the first diagonal elements, all of their polynomials in one
+    sums: tuple[ChiSquareExact, ...]  # of the last ones, where there are too few degrees of freedom
+
+    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+        """L for every chain, (p, k, chains)."""
+        p, k = self.inputs, self.columns
+        row, column = np.tril_indices(p, -1, k)
+        z = normals(key, (k + len(row), chains), dtype)
+        diagonal, smooth = [], k - len(self.sums)
+        if self.roots is not None:
+            diagonal.append(self.roots.from_normal(z[:smooth])[1])
+        for j, chi_square in enumerate(self.sums, start=smooth):
+            diagonal.append(chi_square.draw(jax.random.fold_in(key, j), z[j])[1][None])
+        entries = jnp.concatenate([*diagonal, z[k:], jnp.zeros((1, chains), dtype)])
+        place = np.full((p, k), len(entries) - 1)
+        place[np.arange(k), np.arange(k)] = np.arange(k)
+        place[row, column] = k + np.arange(len(row))
+        return entries[place]
+
+
+@spec
+class LinearNetworkKernel:
+    r"""The gradient of a batch through a factor of its Wishart matrix, $\hat\Sigma = L L^\top / b$.
+
+    With $E = W_L \cdots W_1 - T$ the batch mean of (error)(input)' is $G = E \hat\Sigma - \frac1b \sum_i \sigma
+    \varepsilon_i x_i^\top$. Given the inputs X (p, b) the second term is $\frac\sigma b Z X^\top$ with Z standard
+    normal, rows of covariance $\frac{\sigma^2}{b} \hat\Sigma$, hence in law $\frac\sigma b Z L^\top$ for any factor L:
+
+    $$G = \tfrac1b (E L - \sigma Z) L^\top, \qquad
+      g_l = (W_L \cdots W_{l+1})^\top G \, (W_{l-1} \cdots W_1)^\top.$$
+    """
+
+    problem: Any
+    factor: DirectFactor | BartlettFactor
+    noise_std: Any
+    batch_size: Any
+
+    def init(self, key: jax.Array, chains: int) -> tuple[()]:
+        """Nothing to remember."""
+        return ()
+
+    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        """One gradient per chain; Bartlett's factor makes the cost the same for every b >= p."""
+        dtype, chains = params.dtype, params.shape[1]
+        given = [params, self.factor.draw(key, chains, dtype)]
+        inputs, columns = given[1].shape[:2]
+        outputs = self.problem.shapes[-1][0]
+        if self.noise_std is not None:
+            z = normals(jax.random.fold_in(key, inputs), (outputs, columns, chains), dtype)
+            given.append(self.noise_std * z)
+        wishart_first = self.noise_std is None and inputs * (columns + outputs) < 2 * outputs * columns
+
+        def gradient(w: jax.Array, factor: jax.Array, *noise: jax.Array) -> jax.Array:
+            layers = self.problem.unflatten(w)
+            through = forward(layers)
+            error = through[-1] - wide(self.problem.target, through[-1])
+            if wishart_first:
+                outer = multiply(error, multiply(factor, transpose(factor)))
+            else:
+                seen = multiply(error, factor)
+                outer = multiply(seen - noise[0] if noise else seen, transpose(factor))
+            return join(layer_gradients(backward(layers, outer / self.batch_size), through))
+
+        return over_chains(self.problem, gradient)(*given), state
+
+
+def linear_network_kernel(
+    problem: TwoLayerLinear | DeepLinear, batch_size: int, sampling: str, dtype: Any
+) -> LinearNetworkKernel:
+    """The faster kernel: few examples are drawn themselves, more through Bartlett's factor."""
+    inputs = problem.shapes[0][1]
+    if 2 * batch_size <= inputs or batch_size == 1:
+        return direct_kernel(problem, batch_size)
+    return bartlett_kernel(problem, batch_size, dtype)
+
+
+def bartlett_kernel(problem: TwoLayerLinear | DeepLinear, batch_size: int, dtype: Any) -> LinearNetworkKernel:
+    """The kernel whose cost does not depend on the batch size once it exceeds the number of inputs."""
+    inputs = problem.shapes[0][1]
+    degrees = [batch_size - j for j in range(min(batch_size, inputs))]
+    samplers = [chi_square_sampler(d, dtype) for d in degrees]
+    smooth = [s.coefficients for s in samplers if isinstance(s, ChiSquareQuantile)]
+    roots = ChiSquareQuantile(np.stack(smooth, axis=1)[:, :, None]) if smooth else None
+    sums = tuple(s for s in samplers if isinstance(s, ChiSquareExact))
+    return _kernel(problem, BartlettFactor(inputs, len(degrees), roots, sums), batch_size)
+
+
+def direct_kernel(problem: TwoLayerLinear | DeepLinear, batch_size: int) -> LinearNetworkKernel:
+    """The kernel that draws every example of the batch; p b numbers in memory for each chain."""
+    return _kernel(problem, DirectFactor(problem.shapes[0][1], batch_size), batch_size)
+
+
+def _kernel(problem: Any, factor: Any, batch_size: int) -> LinearNetworkKernel:
+    return LinearNetworkKernel(problem, factor, none_if_zero(problem.label_noise), np.float64(batch_size))

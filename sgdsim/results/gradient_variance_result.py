@@ -1,0 +1,177 @@
+"""What `gradient_variance` returns: variances over runs, by step and batch size, with standard errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim.statistics import PolynomialFit, fit_polynomial
+
+_QUANTITIES = ("gradient", "full_gradient")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerVariance:
+    """The variances of one layer's gradient, each of shape (steps, batch sizes).
+
+    Attributes:
+        name: "W1", "W2", ... from the input on.
+        gradient: Var(g_t) of this layer.
+        full_gradient: Var(grad L(w_t)) of this layer.
+    """
+
+    name: str
+    gradient: np.ndarray
+    gradient_stderr: np.ndarray
+    full_gradient: np.ndarray
+    full_gradient_stderr: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GradientVarianceResult:
+    """Variances of the gradient over runs; arrays have shape (steps, batch sizes), row t after t updates.
+
+    A variance of a vector is the trace of its covariance, E|g|^2 - |E g|^2.
+
+    Attributes:
+        batch_sizes: b of each column.
+        gradient: Var(g_t) of the minibatch-mean gradient.
+        full_gradient: Var(grad L(w_t)).
+        loss: E L(w_t).
+        by_layer: the same two variances of every layer of a linear network of several layers, else ().
+        gradient_covariance: covariance of the errors of `gradient` between batch sizes, (steps, batch sizes,
+            batch sizes), with common random numbers; else None, the errors being independent.
+        runs: independent runs of each batch size.
+        runs_left: how many had not diverged; only they count.
+        effective_runs: how many runs carry the error of `gradient`, (sum d^2)^2 / sum d^4 over the deviations d of
+            runs: the squared error is itself uncertain by one over its root, (steps, batch sizes).
+        diverged: how many had diverged by the last row, for each batch size.
+        status: "ok" or "diverged".
+        estimator: "rao-blackwell" or "plain".
+        typical_run: where the exact variance is carried by runs too rare to be seen: the number is the variance of a
+            typical run, and its error says nothing about the rest. See `warning`.
+        basis: of the polynomials, "1/b" or "c_b".
+        n_examples: n of a data set.
+        non_negative: whether theory guarantees non-negative coefficients.
+        no_polynomial: why there is no polynomial without constant term; "" where there is one.
+        provenance: versions, configuration, seed, device, timing.
+    """
+
+    batch_sizes: np.ndarray
+    gradient: np.ndarray
+    gradient_stderr: np.ndarray
+    full_gradient: np.ndarray
+    full_gradient_stderr: np.ndarray
+    loss: np.ndarray
+    loss_stderr: np.ndarray
+    by_layer: tuple[LayerVariance, ...]
+    gradient_covariance: np.ndarray | None
+    runs: int
+    runs_left: np.ndarray
+    effective_runs: np.ndarray
+    diverged: np.ndarray
+    status: str
+    estimator: str
+    typical_run: np.ndarray
+    basis: str
+    n_examples: int | None
+    non_negative: bool
+    no_polynomial: str
+    provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        steps, sizes = self.gradient.shape
+        return (f"GradientVarianceResult({self.provenance['problem']}, {steps} steps, {sizes} batch sizes, "
+                f"runs={self.runs}, estimator={self.estimator!r}, status={self.status!r})")
+
+    @property
+    def warning(self) -> str:
+        """What a reader of these numbers must know; "" if nothing."""
+        said = []
+        if self.typical_run.any():
+            first = int(np.flatnonzero(self.typical_run.any(axis=1))[0])
+            said.append(
+                f"typical-run variance from step {first} on: the exact variance is carried by runs so rare that no "
+                "simulation meets them (scalar network, step 3, b = 2: exact 6.9e16, simulated .63), and the "
+                "standard errors do not know; typical_run marks the entries not to hold against exact theory"
+            )
+        if self.status == "diverged":
+            counts = {int(b): int(d) for b, d in zip(self.batch_sizes, self.diverged, strict=True) if d}
+            said.append(f"of {self.runs} runs some diverged (batch size: runs): {counts}; later rows are "
+                        "conditional on survival")
+        return "; ".join(said)
+
+    def fit(
+        self,
+        step: int,
+        *,
+        quantity: str = "gradient",
+        layer: int | None = None,
+        degree: int | None = None,
+        non_negative: bool | None = None,
+    ) -> PolynomialFit:
+        """`fit_polynomial` of one row, in the basis that belongs to the sampling mode.
+
+        Batch sizes whose variance is known to be 0 (b = n), and those where a run has diverged, are left out.
+
+        Args:
+            step: the row t.
+            quantity: "gradient" or "full_gradient".
+            layer: 0, 1, ... for one layer of a network; None is the whole gradient.
+            degree: as in `fit_polynomial`.
+            non_negative: None is what theory guarantees: True for SGD on least squares and quadratics.
+
+        Raises:
+            ValueError: there is no such row or layer, no polynomial without constant term, or nothing to fit.
+        """
+        step = _checks.integer("step", step, low=0, high=len(self.gradient) - 1)
+        quantity = _checks.choice("quantity", quantity, _QUANTITIES)
+        if self.no_polynomial:
+            raise _checks.error("step", step, "of a run whose variance is a polynomial without constant term",
+                                f"here it is not: {self.no_polynomial}")
+        source: Any = self
+        if layer is not None:
+            remedy = "layers are counted from 0; None is the whole gradient"
+            if not self.by_layer:
+                raise _checks.error("layer", layer, "None for a problem without layers", remedy)
+            layer = _checks.integer("layer", layer, low=0, high=len(self.by_layer) - 1, remedy=remedy)
+            source = self.by_layer[layer]
+        y, error = (getattr(source, quantity + end)[step] for end in ("", "_stderr"))
+        kept = (error > 0) & np.isfinite(error) & (self.runs_left[step] == self.runs)
+        if not kept.any():
+            raise _checks.error("step", step, "a row with statistical errors",
+                                "at step 0 every run is at the same weights: the variance is exact, a single power")
+        common = self.gradient_covariance
+        joint = common is not None and quantity == "gradient" and layer is None
+        return fit_polynomial(
+            self.batch_sizes[kept], y[kept], None if joint else error[kept], degree, self.basis,
+            n_examples=self.n_examples, non_negative=self.non_negative if non_negative is None else non_negative,
+            covariance=common[step][np.ix_(kept, kept)] if joint and common is not None else None,
+        )
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with dimensions step, batch_size and layer (needs `pip install 'sgdsim[results]'`).
+
+        Raises:
+            ImportError: xarray is not installed.
+        """
+        xr = _checks.need("xarray", "results")
+        grid = ("step", "batch_size")
+        names = [name + end for name in (*_QUANTITIES, "loss") for end in ("", "_stderr")]
+        variables: dict[str, Any] = {name: (grid, getattr(self, name)) for name in (*names, "runs_left", "typical_run")}
+        variables["effective_runs"] = (grid, self.effective_runs)
+        variables["diverged"] = ("batch_size", self.diverged)
+        coordinates: dict[str, Any] = {"step": np.arange(len(self.gradient)), "batch_size": self.batch_sizes}
+        if self.by_layer:
+            coordinates["layer"] = [layer.name for layer in self.by_layer]
+            for name in names[:4]:
+                variables[f"layer_{name}"] = (("layer", *grid), np.stack([getattr(l, name) for l in self.by_layer]))
+        if self.gradient_covariance is not None:
+            variables["gradient_covariance"] = ((*grid, "batch_size_"), self.gradient_covariance)
+        attributes = {"runs": self.runs, "status": self.status, "estimator": self.estimator, "basis": self.basis,
+                      "warning": self.warning, "provenance": json.dumps(self.provenance)}
+        return xr.Dataset(variables, coordinates, attributes)
