@@ -12,7 +12,7 @@ from sgdsim import _checks
 from sgdsim.engine.schedule import default_thin
 from sgdsim.optimizers import Optimizer, check_optimizer
 from sgdsim.problems import Problem
-from sgdsim.statistics import GradientNoise, Losses, Moments, Statistic
+from sgdsim.statistics import GradientNoise, LargestDeviations, Losses, Moments, Statistic
 
 # Beyond it the D x D sums of every group would outgrow the chains themselves.
 _FULL_COVARIANCE = 256
@@ -64,7 +64,7 @@ def configure(
         chains=chains,
         steps=steps,
         burn_in=burn_in,
-        thin=default_thin(steps - burn_in, problem.dimension),
+        thin=default_thin(steps - burn_in, problem.dimension, getattr(problem, "loss_examples", 0)),
         seed=_checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0"),
         dtype=_check_dtype(dtype),
         statistics=chosen,
@@ -76,10 +76,10 @@ def configure(
 
 
 def default_statistics(dimension: int) -> tuple[Statistic, ...]:
-    """Full covariances up to 256 parameters, variances alone beyond."""
+    """Full covariances up to 256 parameters, variances alone beyond; losses, gradient noise and the tail."""
     if dimension <= _FULL_COVARIANCE:
-        return Moments(), Losses(), GradientNoise()
-    return Moments(full=False), Losses()
+        return Moments(), Losses(), GradientNoise(), LargestDeviations()
+    return Moments(full=False), Losses(), LargestDeviations()
 
 
 def _check_dtype(dtype: Any) -> np.dtype:

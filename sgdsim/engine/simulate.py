@@ -9,6 +9,7 @@ from sgdsim.engine.assemble import assemble, provenance
 from sgdsim.engine.configure import configure
 from sgdsim.engine.ensemble import Configuration, run_ensemble
 from sgdsim.kernels import make_kernel
+from sgdsim.optimizers import resolve
 from sgdsim.problems import Problem, check_sampling
 from sgdsim.results import Result
 from sgdsim.statistics import Statistic
@@ -74,7 +75,7 @@ def simulate(
     )
     size, mode = check_sampling(problem, batch_size, sampling)
     kernel = make_kernel(problem, size, mode, run.dtype)
-    optimizers = [] if run.optimizer is None else [run.optimizer]
+    optimizers = [] if run.optimizer is None else [resolve(run.optimizer, problem, size)]
     ensemble = run_ensemble(problem, [kernel], optimizers, [Configuration(0, 0)], run, devices, progress)
     origin = provenance(problem, optimizer, size, mode, kernel, run, ensemble)
     return assemble(ensemble.measured[0], run, ensemble, origin)

@@ -13,6 +13,7 @@ from sgdsim.engine.assemble import assemble, provenance
 from sgdsim.engine.configure import configure
 from sgdsim.engine.ensemble import Configuration, run_ensemble
 from sgdsim.kernels import make_kernel
+from sgdsim.optimizers import resolve
 from sgdsim.problems import Problem, check_sampling
 from sgdsim.results import SweepResult
 from sgdsim.statistics import Statistic
@@ -88,8 +89,10 @@ def sweep(
     rates = [_checks.positive("learning_rate", rate) for rate in _axis("learning_rate", learning_rate)]
     kernels = [make_kernel(problem, size, mode, run.dtype) for size, mode in sizes]
     optimizers: list[Any] = [dataclasses.replace(run.optimizer, learning_rate=rate) for rate in rates]  # type: ignore[type-var]
-    grid = [Configuration(i, j) for i in range(len(kernels)) for j in range(len(optimizers))]
-    ensemble = run_ensemble(problem, kernels, optimizers, grid, run, devices, progress)
+    resolved = [resolve(optimizer, problem, size) for size, _ in sizes for optimizer in optimizers]
+    grid = [(i, j) for i in range(len(sizes)) for j in range(len(rates))]
+    configurations = [Configuration(i, k) for k, (i, _) in enumerate(grid)]
+    ensemble = run_ensemble(problem, kernels, resolved, configurations, run, devices, progress)
     results = [
         assemble(measured, run, ensemble,
                  provenance(problem, optimizers[j], *sizes[i], kernels[i], run, ensemble))

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from sgdsim import _checks
 from sgdsim._types import apply, set_field, spec
-from sgdsim.optimizers.base import check_learning_rate, rate_at
+from sgdsim.optimizers.base import check_learning_rate, check_momentum, rate_at
 
 
 class SGDState(NamedTuple):
@@ -48,7 +47,6 @@ class SGD:
     preconditioner: Any = None
 
     def __post_init__(self):
-        mu = _checks.fraction("momentum", self.momentum)
         p = self.preconditioner
         if p is not None:
             p = _checks.finite_array("preconditioner", p)
@@ -56,29 +54,33 @@ class SGD:
                 raise _checks.error("preconditioner", self.preconditioner,
                                     f"a D x D matrix or a length-D diagonal (got shape {p.shape})",
                                     "for a scalar use learning_rate alone")
-        # A momentum of exactly 0 stays a static Python number: no momentum array is ever carried.
         set_field(
             self,
             learning_rate=check_learning_rate(self.learning_rate),
-            momentum=np.asarray(mu) if mu else 0.0,
+            momentum=check_momentum(self.momentum),
             preconditioner=p,
         )
 
     def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
         """The optax transformation; `problem` is not needed."""
-        plain = isinstance(self.momentum, float)
+        return heavy_ball(self.learning_rate, self.momentum, self.preconditioner)
 
-        def init(params: Any) -> SGDState:
-            trace = None if plain else jax.tree.map(jnp.zeros_like, params)
-            return SGDState(trace, jnp.zeros((), jnp.int32))
 
-        def update(gradient: Any, state: SGDState, params: Any = None) -> tuple[Any, SGDState]:
-            rate = rate_at(self.learning_rate, state.count)
-            m = gradient
-            if not plain:
-                m = jax.tree.map(lambda old, g: (self.momentum * old + g).astype(g.dtype), state.momentum, gradient)
-            direction = m if self.preconditioner is None else apply(self.preconditioner, m)
-            step = jax.tree.map(lambda x, g: (-rate * x).astype(g.dtype), direction, gradient)
-            return step, SGDState(None if plain else m, state.count + 1)
+def heavy_ball(learning_rate: Any, momentum: Any, preconditioner: Any) -> optax.GradientTransformation:
+    """The update of `SGD`; a momentum that is a Python float counts as 0."""
+    plain = isinstance(momentum, float)
 
-        return optax.GradientTransformation(init, update)
+    def init(params: Any) -> SGDState:
+        trace = None if plain else jax.tree.map(jnp.zeros_like, params)
+        return SGDState(trace, jnp.zeros((), jnp.int32))
+
+    def update(gradient: Any, state: SGDState, params: Any = None) -> tuple[Any, SGDState]:
+        rate = rate_at(learning_rate, state.count)
+        m = gradient
+        if not plain:
+            m = jax.tree.map(lambda old, g: (momentum * old + g).astype(g.dtype), state.momentum, gradient)
+        direction = m if preconditioner is None else apply(preconditioner, m)
+        step = jax.tree.map(lambda x, g: (-rate * x).astype(g.dtype), direction, gradient)
+        return step, SGDState(None if plain else m, state.count + 1)
+
+    return optax.GradientTransformation(init, update)

@@ -24,6 +24,7 @@ def curve(
     ylim: tuple[float, float] | None = None,
     xticks: Sequence[float] | None = None,
     doubtful: Any = None,
+    limit_label: str = "stability limit",
 ) -> Any:
     """Draw theories as lines and simulated points with 2-standard-error bars.
 
@@ -40,6 +41,7 @@ def curve(
         ylim: range of the vertical axis.
         xticks: where the horizontal axis has its labels.
         doubtful: a mask of simulated points whose error bar is not to be believed: drawn grey, without one.
+        limit_label: what `limits` are called in the legend.
     """
     ax = axes(ax)
     with styled():
@@ -73,7 +75,7 @@ def curve(
                 linestyle=(0, (1, 2)),
                 linewidth=1.4,
                 zorder=1,
-                label="stability limit" if i == 0 else None,
+                label=limit_label if i == 0 else None,
             )
         if optimum is not None:
             ax.axvline(optimum, color="#CC79A7", linestyle=(0, (6, 2)), linewidth=1.4, zorder=1, label="optimum")

@@ -160,6 +160,51 @@ def damped_newton_law(
     return rate * label_noise**2 / (g * batch_size - rate * dimension) * np.linalg.inv(covariance)
 
 
+def natural_gradient_law(
+    covariance: Matrix, rate: float, batch_size: int, label_noise: float, momentum: float = 0.0
+) -> Matrix:
+    r"""Covariance under $L = (\lambda / b) C^{-1}$, C the stationary covariance of the batch-mean gradient [84-89].
+
+    $$\Sigma = x A^{-1}, \qquad x = \tfrac14 \Big( \lambda g - 2 s + \sqrt{\lambda^2 g^2
+        + 4 \lambda \big(g - \tfrac{2}{(1+D)(1+\mu)}\big) s + 4 s^2} \Big),$$
+
+    $$s = \frac{\sigma^2}{1+D}, \qquad g = \frac{1}{(1+D)(1+\mu)} + \frac{1}{(1-\mu) b}.$$
+
+    There is one positive x for every lambda > 0 and sigma > 0. At sigma = 0 it is lambda g / 2, the limit of small
+    label noise, where the second moment is only just finite.
+    """
+    mu, dimension = momentum, len(covariance)
+    s = label_noise**2 / (1 + dimension)
+    g = 1 / ((1 + dimension) * (1 + mu)) + 1 / ((1 - mu) * batch_size)
+    root = np.sqrt((rate * g) ** 2 + 4 * rate * (g - 2 / ((1 + dimension) * (1 + mu))) * s + 4 * s**2)
+    return (rate * g - 2 * s + root) / 4 * np.linalg.inv(covariance)
+
+
+def natural_gradient_ensemble_radius(
+    dimension: int, rate: float, batch_size: int, label_noise: float, memory: float = 0.0
+) -> float:
+    r"""How far a small error of the ensemble's estimate of C is carried on, a step; from 1 on the law is unstable.
+
+    Many chains without momentum, $\Sigma_t = x_t A^{-1}$, whose estimate $S \hat C_t = c_t A$ has memory rho:
+
+    $$c_{t+1} = \rho c_t + (1-\rho) (\sigma^2 + (1+D) x_t), \qquad l = \lambda / c_{t+1},$$
+
+    $$x_{t+1} = \Big(1 - 2 l + l^2 \big(1 + \tfrac{D+1}{b}\big)\Big) x_t + l^2 \sigma^2 / b,$$
+
+    linearised about its fixed point, `natural_gradient_law`. (Ours.) The loop is slow, and so harmless, for rho near 1;
+    for rho = 0 too large a step makes too large a noise and that too small a step: at b > D + 1 it oscillates.
+    """
+    variance, spread = label_noise**2, 1 + dimension
+    x = float(natural_gradient_law(np.eye(dimension), rate, batch_size, label_noise)[0, 0])
+    c = variance + spread * x
+    step = rate / c
+    grow = 1 + spread / batch_size
+    kept = 1 - 2 * step + step**2 * grow
+    through = (x * (2 * step * grow - 2) + 2 * step * variance / batch_size) * (-step / c)
+    inward = (1 - memory) * spread
+    return float(np.abs(np.linalg.eigvals([[kept + through * inward, through * memory], [inward, memory]])).max())
+
+
 def continuous_law(dimension: int, rate: float, batch_size: int, label_noise: float = 1.0) -> Matrix:
     r"""Continuous time with C = sigma^2 H / b [18]: $\Sigma = \lambda \sigma^2 / (2b)\, I$."""
     return rate * label_noise**2 / (2 * batch_size) * np.eye(dimension)

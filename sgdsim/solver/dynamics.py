@@ -68,8 +68,16 @@ class Dynamics:
         return cls(basis, values[kept], inside, lift, momentum)
 
     @cached_property
+    def diagonal(self) -> bool:
+        """Whether V'PV is diagonal: then the coordinates v are the modes, and matrices of 1000 x 1000 cost little."""
+        p = self.preconditioner
+        return not np.any(p - np.diag(np.diag(p)))
+
+    @cached_property
     def modes(self) -> tuple[np.ndarray, np.ndarray]:
         r"""Eigenvalues theta and eigenvectors U of h^{1/2} V'PV h^{1/2}, which is similar to PH."""
+        if self.diagonal:
+            return self.curvatures * np.diag(self.preconditioner), np.eye(len(self.curvatures))
         root = np.sqrt(self.curvatures)
         p = root[:, None] * self.preconditioner * root
         if np.allclose(p, p.T, rtol=0, atol=1e-14 * np.abs(p).max()):
@@ -99,6 +107,8 @@ class Dynamics:
 
         With `growth` r it solves r X = T X T' + G C G' for the state; S is its block of v.
         """
+        if self.diagonal:
+            return _diagonal_response(self, rate, growth)
         if self.frame is None:
             return _doubling_response(self, rate, growth)
         return _modal_response(*self.frame, self.modes[0], self.momentum, rate, growth)
@@ -110,6 +120,18 @@ class Dynamics:
         if np.linalg.cond(u) > 1e3:
             return None
         return u / root[:, None], np.linalg.solve(u, root[:, None] * self.preconditioner)
+
+
+def _diagonal_response(dynamics: Dynamics, rate: float, growth: float) -> Response:
+    """S entry by entry, where P and H are diagonal in the same coordinates."""
+    theta, p = dynamics.modes[0], rate * np.diag(dynamics.preconditioner)
+    weight = np.outer(p, p) * _pair_weight(rate * theta[:, None], rate * theta, dynamics.momentum, growth)
+
+    def respond(noise: Any) -> Any:
+        sigma = weight * noise
+        return (sigma + np.swapaxes(sigma, -1, -2)) / 2
+
+    return respond
 
 
 def _modal_response(

@@ -9,8 +9,9 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
-from sgdsim.optimizers import SGD, check_optimizer
+from sgdsim.optimizers import SGD, DampedNewton, NaturalGradient, check_optimizer, resolve
 from sgdsim.solver.dynamics import Dynamics
+from sgdsim.solver.natural_gradient import stationary_preconditioner
 from sgdsim.solver.noise import AveragedNoise, averaged_noise, check_theory
 from sgdsim.solver.stationary import Feedback
 
@@ -29,6 +30,7 @@ class Setting:
         feedback: the equation for the covariance in the range of the Hessian.
         batch_size: b.
         sampling: the sampling mode.
+        self_consistent: whether the preconditioner is the inverse of the noise it leads to.
     """
 
     mean: Vector
@@ -38,6 +40,16 @@ class Setting:
     feedback: Feedback
     batch_size: int
     sampling: str
+    self_consistent: bool = False
+
+    def limit(self) -> float:
+        """The learning rate from which on the second moment does not exist.
+
+        Self-consistent steps shrink as the noise grows: infinite, unless the noise is additive.
+        """
+        if self.self_consistent and not self.feedback.silent:
+            return np.inf
+        return self.feedback.limit()
 
     def embed(self, inside: Matrix) -> Matrix:
         """W X W': a covariance in the range of the Hessian, in the full space."""
@@ -54,16 +66,11 @@ def describe(problem: Any, optimizer: Any, batch_size: Any, sampling: str | None
         NotImplementedError: there is no theory for the problem, the optimizer, the schedule or the sampling.
     """
     b, mode = check_theory(problem, batch_size, sampling)
-    known, _ = check_optimizer(optimizer, problem.dimension)
-    if not isinstance(known, SGD):
-        name = type(optimizer).__name__ if known is not None else "an optax transformation"
-        raise NotImplementedError(f"no stationary theory for {name}; it is there for SGD: simulate it instead")
-    if callable(known.learning_rate):
-        raise NotImplementedError(
-            "learning_rate is a schedule, but a stationary law needs a constant rate; pass its final value"
-        )
+    known = _described(problem, optimizer, b)
     hessian = np.asarray(problem.hessian())
-    dynamics = Dynamics.around(hessian, known.preconditioner, float(known.momentum))
+    momentum, rate = float(known.momentum), float(known.learning_rate)
+    estimating = isinstance(known, NaturalGradient)
+    dynamics = Dynamics.around(hessian, getattr(known, "preconditioner", None), momentum)
     start = problem.default_start - problem.minimum
     mean = problem.minimum + start - dynamics.lift @ (dynamics.basis.T @ start)
     _check_minimum(problem, mean)
@@ -72,8 +79,27 @@ def describe(problem: Any, optimizer: Any, batch_size: Any, sampling: str | None
     if np.linalg.norm(outside) > _OUTSIDE * np.linalg.norm(noise.carrier):
         raise _checks.error("hessian", hessian, "non-singular wherever there is gradient noise",
                             "a flat direction with noise is a random walk: add weight decay")
-    feedback = Feedback(dynamics, noise.restrict(dynamics.basis))
-    return Setting(mean, float(known.learning_rate), dynamics, noise, feedback, b, mode)
+    inside = noise.restrict(dynamics.basis)
+    if estimating:
+        own = stationary_preconditioner(dynamics.curvatures, inside, momentum, rate, b)
+        dynamics = dataclasses.replace(dynamics, preconditioner=(own + own.T) / 2)
+    return Setting(mean, rate, dynamics, noise, Feedback(dynamics, inside), b, mode, estimating)
+
+
+def _described(problem: Any, optimizer: Any, batch_size: int) -> SGD | NaturalGradient:
+    """The optimizer as SGD, or a natural gradient that estimates its own Fisher matrix."""
+    known, _ = check_optimizer(optimizer, problem.dimension)
+    if not isinstance(known, SGD | DampedNewton | NaturalGradient):
+        name = type(optimizer).__name__ if known is not None else "an optax transformation"
+        raise NotImplementedError(
+            f"no stationary theory for {name}; it is there for SGD, DampedNewton and NaturalGradient: "
+            "simulate it instead"
+        )
+    if callable(known.learning_rate):
+        raise NotImplementedError(
+            "learning_rate is a schedule, but a stationary law needs a constant rate; pass its final value"
+        )
+    return resolve(known, problem, batch_size)
 
 
 def _check_minimum(problem: Any, mean: Vector) -> None:

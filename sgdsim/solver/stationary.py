@@ -14,6 +14,8 @@ from sgdsim.solver.dynamics import Dynamics, Response
 from sgdsim.solver.noise import AveragedNoise
 
 _DENSE = 12  # up to this dimension the D(D+1)/2 equations are solved as a matrix
+_CLEAR = 0.9  # a radius below it, known to three digits, is below 1
+_ENOUGH = 1e-14  # relative residual
 
 
 class Feedback:
@@ -61,7 +63,14 @@ class Feedback:
             dtype=np.float64,
         )
 
-    def radius(self, rate: float, growth: float = 1.0) -> float:
+    def settles(self, rate: float) -> bool:
+        """Whether second moments exist at learning rate `rate`: rho(T) < 1 and rho(M) < 1."""
+        if rate >= self.dynamics.descent_limit():
+            return False
+        # Far from the limit a rough radius decides, at a fraction of the cost for many parameters.
+        return (self.rank > _DENSE and self.radius(rate, tolerance=1e-3) < _CLEAR) or self.radius(rate) < 1
+
+    def radius(self, rate: float, growth: float = 1.0, tolerance: float = 1e-13) -> float:
         """rho(M) at learning rate `rate`, for second moments scaled by 1/growth a step."""
         if self.silent:
             return 0.0
@@ -70,7 +79,7 @@ class Feedback:
             return float(np.abs(np.linalg.eigvals(self._dense(respond))).max())
         # A positive map has its spectral radius among its eigenvalues (Krein-Rutman): the rightmost one.
         start = self._coordinates(respond(self.noise.linear(np.eye(self.rank))))
-        rightmost = eigs(self._operator(respond), k=1, which="LR", v0=start, ncv=10, tol=1e-13,
+        rightmost = eigs(self._operator(respond), k=1, which="LR", v0=start, ncv=10, tol=tolerance,
                          return_eigenvectors=False)
         return float(rightmost[0].real)
 
@@ -85,10 +94,14 @@ class Feedback:
             return self._matrices(np.linalg.solve(np.eye(len(target)) - self._dense(respond), target))
         feedback = self._operator(respond)
         operator = LinearOperator(feedback.shape, matvec=lambda x: x - feedback.matvec(x), dtype=np.float64)
-        solution = np.zeros_like(target)
+        solution, residual = np.zeros_like(target), target
         for _ in range(3):  # the later rounds refine
-            change, _ = gmres(operator, target - operator.matvec(solution), rtol=1e-13, restart=100, maxiter=20)
+            left = _ENOUGH * np.linalg.norm(target) / max(float(np.linalg.norm(residual)), 1e-300)
+            if left >= 1:
+                break
+            change, _ = gmres(operator, residual, rtol=max(1e-13, left), restart=_restart(target), maxiter=20)
             solution += change
+            residual = target - operator.matvec(solution)
         return self._matrices(solution)
 
     def limit(self) -> float:
@@ -110,3 +123,8 @@ class Feedback:
         if self.silent or self.radius(rate, low) <= 1:
             return floor
         return float(brentq(lambda r: 1 / self.radius(rate, r) - 1, low, 1.0, xtol=1e-10))
+
+
+def _restart(target: np.ndarray) -> int:
+    """How many directions GMRES keeps: 100, or as many as fit into half a gigabyte."""
+    return int(np.clip(2**26 // max(len(target), 1), 20, 100))

@@ -1,0 +1,77 @@
+"""A quantity over two hyperparameters as colours, with boundaries and simulated points on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sgdsim.plots.style import INK, LINESTYLES, axes, pyplot, styled
+
+
+def heatmap(
+    x: Any,
+    y: Any,
+    values: Any,
+    *,
+    ax: Any = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    label: str = "",
+    limits: tuple[float, float] | None = None,
+    colormap: str = "cividis",
+    boundaries: Mapping[str, tuple[Any, Any]] | None = None,
+    contours: Mapping[float, str] | None = None,
+    contour_color: str = "white",
+    dots: tuple[Any, Any, Any] | None = None,
+    log: str = "",
+    ylim: tuple[float, float] | None = None,
+) -> Any:
+    """Draw values over a grid; NaN is left white.
+
+    Args:
+        x: horizontal grid, shape (X,).
+        y: vertical grid, shape (Y,).
+        values: shape (Y, X).
+        ax: matplotlib axes; None makes a figure.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+        title: shown above the panel.
+        label: of the colour bar.
+        limits: values of the two ends of the colour scale.
+        colormap: a matplotlib name.
+        boundaries: lines (x, y) by label.
+        contours: labels of thin lines, by the value at which they are drawn.
+        contour_color: their colour.
+        dots: (x, y, value) of points drawn in the colour of their value.
+        log: "", "x", "y" or "xy".
+        ylim: range of the vertical axis.
+    """
+    ax = axes(ax)
+    with styled():
+        low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+        norm = pyplot().Normalize(low, high)
+        image = ax.pcolormesh(x, y, values, cmap=colormap, norm=norm, shading="nearest", rasterized=True)
+        ax.grid(False)
+        if contours:
+            look = {"colors": contour_color, "linewidths": 1, "linestyles": "-"}
+            lines = ax.contour(x, y, values, levels=sorted(contours), **look)
+            ax.clabel(lines, fmt=dict(contours), fontsize=9)
+        for i, (name, (across, up)) in enumerate((boundaries or {}).items()):
+            ax.plot(across, up, color=INK, linestyle=LINESTYLES[i % len(LINESTYLES)], linewidth=1.8, label=name)
+        if dots is not None:
+            ax.scatter(dots[0], dots[1], c=dots[2], cmap=colormap, norm=norm, edgecolors="white", linewidths=1.6,
+                       s=75, zorder=4, label="simulation")
+        if "x" in log:
+            ax.set_xscale("log")
+        if "y" in log:
+            ax.set_yscale("log")
+        if ylim is not None:
+            ax.set_ylim(*ylim)
+        ax.figure.colorbar(image, ax=ax, label=label, extend="both")
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        if boundaries or dots is not None:
+            ax.legend(loc="upper left", frameon=True, framealpha=0.9)
+    return ax
