@@ -54,7 +54,7 @@ def curve(
             heavy = np.zeros(x.shape, bool) if doubtful is None else np.asarray(doubtful, bool)
             if heavy.any():
                 ax.plot(x[heavy], y[heavy], "X", color=GUIDE, markersize=7, linestyle="none", zorder=4,
-                        label="simulation, tails too heavy for an error bar")
+                        label="heavy tails: no error bar")
             ax.errorbar(
                 x[~heavy],
                 y[~heavy],

@@ -2,6 +2,9 @@
 
 from sgdsim.problems.base import Problem as Problem
 from sgdsim.problems.dataset_regression import DatasetRegression as DatasetRegression
+from sgdsim.problems.deep_linear import DeepLinear as DeepLinear
+from sgdsim.problems.flax_network import FlaxNetwork as FlaxNetwork
 from sgdsim.problems.linear_regression import LinearRegression as LinearRegression
 from sgdsim.problems.quadratic import Quadratic as Quadratic
 from sgdsim.problems.sampling import check_sampling as check_sampling
+from sgdsim.problems.two_layer_linear import TwoLayerLinear as TwoLayerLinear

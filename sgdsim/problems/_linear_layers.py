@@ -45,6 +45,14 @@ def product(a: Any, b: Any) -> Any:
     return np.moveaxis(a @ b, (-2, -1), (0, 1))
 
 
+def through(layers: Sequence[Any]) -> Any:
+    """W_L ... W_1."""
+    mapped = layers[0]
+    for layer in layers[1:]:
+        mapped = product(layer, mapped)
+    return mapped
+
+
 def transpose(a: Any) -> Any:
     """The first two axes exchanged."""
     return a.swapaxes(0, 1)
@@ -130,12 +138,14 @@ class LinearLayers:
             after.append(product(after[-1], layer))
         return before, after[::-1]
 
+    def end_to_end(self, w: Any) -> Any:
+        """The map from inputs to outputs W_L ... W_1 at parameters (D, ...), shape (outputs, inputs, ...)."""
+        return through(self.unflatten(w))
+
     def _error(self, layers: Sequence[Any]) -> Any:
         """E = W_L ... W_1 - T, shape (outputs, inputs, ...)."""
-        through = layers[0]
-        for layer in layers[1:]:
-            through = product(layer, through)
-        return through - self.target.reshape(self.target.shape + (1,) * (through.ndim - 2))
+        mapped = through(layers)
+        return mapped - self.target.reshape(self.target.shape + (1,) * (mapped.ndim - 2))
 
     def test_loss(self, w: Any) -> Any:
         """1/2 ||W_L ... W_1 - T||^2: clean labels, averaged over inputs."""
