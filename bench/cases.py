@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 import rivals
 import scipy.linalg
 from timing import race
@@ -65,6 +66,29 @@ def batch_size() -> list[Row]:
     """A batch costs no more than one example."""
     seconds = race({str(b): _steps(10, b, 8 * BLOCK, 1000) for b in (4, 4096)}, rounds=7)
     return [{"case": "b=4096, D=10", "ratio": seconds["4096"] / seconds["4"], "against": "b=4", "goal": "<= 1.15"}]
+
+
+def adam() -> list[Row]:
+    """Adam on the one-example law: flat in b, and against vmapped optax that draws its batch."""
+    problem, optimizer = ss.LinearRegression(_spectrum(10), label_noise=rivals.SIGMA), ss.Adam(0.01)
+    chains, steps, few = 8 * BLOCK, 300, 10
+
+    def ours(batch: int) -> Callable[[], object]:
+        return lambda: ss.simulate(problem, optimizer, batch_size=batch, chains=chains, steps=steps, statistics=())
+
+    contestants = {str(b): ours(b) for b in (4, 64, 4096)}
+    work = dict.fromkeys(contestants, chains * steps)
+    for size in (64, 512, 4096):
+        contestants[f"optax {size}"] = rivals.optax_per_chain(_spectrum(10), 64, size, few, optax.adam(0.01))
+        work[f"optax {size}"] = size * few * jax.device_count()
+    seconds = race(contestants, rounds=5)
+    each = {name: seconds[name] / work[name] for name in contestants}
+    best = min(value for name, value in each.items() if name.startswith("optax"))
+    return [
+        {"case": "Adam, b=4096, D=10", "ratio": each["4096"] / each["4"], "against": "b=4", "goal": "<= 1.2"},
+        {"case": "Adam, step, D=10, b=64", "ratio": best / each["64"], "against": "vmapped optax", "goal": ">= 50",
+         "ns": each["64"] * 1e9},
+    ]
 
 
 def measuring() -> list[Row]:
@@ -129,4 +153,4 @@ def lyapunov() -> list[Row]:
     ]
 
 
-CASES = {case.__name__: case for case in (stepping, batch_size, measuring, memory, lyapunov)}
+CASES = {case.__name__: case for case in (stepping, batch_size, adam, measuring, memory, lyapunov)}

@@ -57,10 +57,12 @@ def handwritten(diagonal: np.ndarray, batch: int, chains: int, steps: int) -> Ca
     return _ready(run)
 
 
-def optax_per_chain(diagonal: np.ndarray, batch: int, chains: int, steps: int) -> Callable[[], object]:
+def optax_per_chain(
+    diagonal: np.ndarray, batch: int, chains: int, steps: int, optimizer: optax.GradientTransformation | None = None
+) -> Callable[[], object]:
     """One optax run written for a single chain, `vmap`ped over chains with a key each."""
     dimension, root = len(diagonal), jnp.sqrt(jnp.asarray(diagonal, jnp.float32))
-    optimizer = optax.sgd(RATE)
+    optimizer = optimizer or optax.sgd(RATE)
 
     def loss(w, x, y):
         return 0.5 * jnp.mean((x @ w - y) ** 2)

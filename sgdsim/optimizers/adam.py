@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 import optax
 
-from sgdsim import _checks
 from sgdsim._types import set_field, spec
-from sgdsim.optimizers.base import check_learning_rate, rate_at
-
-
-class AdamState(NamedTuple):
-    """First and second moments of the gradient and the number of updates so far."""
-
-    m: Any
-    v: Any
-    count: Any
+from sgdsim.optimizers.adaptive import InverseRoot, adaptive, check_moments, identity
 
 
 @spec
 class Adam:
-    r"""Adam with bias correction, epsilon outside the root (optax's default convention).
+    r"""Adam; the conventions of optax (and, with eps_root = 0, of PyTorch).
 
     $$m \leftarrow \beta_1 m + (1-\beta_1) g, \quad v \leftarrow \beta_2 v + (1-\beta_2) g^2, \quad
-      w \leftarrow w - \lambda \frac{\hat m}{\sqrt{\hat v} + \epsilon}.$$
+      w \leftarrow w - \lambda \frac{\hat m}{\sqrt{\hat v + \epsilon_{root}} + \epsilon}.$$
+
+    m^ = m / (1 - beta_1^t) and v^ = v / (1 - beta_2^t) with bias correction (t = 1 at the first step), m and v
+    without. The correction fades within 1/(1-beta_2) steps: the stationary law is the same with and without it.
 
     Args:
         learning_rate: lambda > 0, or a schedule from the step (0, 1, ...) to a rate.
-        b1: beta_1 in [0, 1).
+        b1: beta_1 in [0, 1); m is an average (EMA), not heavy ball.
         b2: beta_2 in [0, 1).
         eps: epsilon >= 0, added to the root.
+        eps_root: epsilon_root >= 0, added under the root: papers with sqrt(v + epsilon) mean eps=0 and this one.
+        bias_correction: whether moments are corrected for their start at 0.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -47,29 +41,19 @@ class Adam:
     b1: Any = 0.9
     b2: Any = 0.999
     eps: Any = 1e-8
+    eps_root: Any = 0.0
+    bias_correction: Any = True
+
+    V = staticmethod(identity)
 
     def __post_init__(self):
-        set_field(
-            self,
-            learning_rate=check_learning_rate(self.learning_rate),
-            b1=np.asarray(_checks.fraction("b1", self.b1)),
-            b2=np.asarray(_checks.fraction("b2", self.b2)),
-            eps=np.asarray(_checks.non_negative("eps", self.eps, "try 1e-8")),
-        )
+        set_field(self, **check_moments(self))
+
+    @property
+    def S(self) -> InverseRoot:
+        """What multiplies the step, as a function of v."""
+        return InverseRoot(self.eps, self.eps_root)
 
     def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
         """The optax transformation; `problem` is not needed."""
-
-        def init(params: Any) -> AdamState:
-            return AdamState(jnp.zeros_like(params), jnp.zeros_like(params), jnp.zeros((), jnp.int32))
-
-        def update(g: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
-            count = state.count + 1
-            m = (self.b1 * state.m + (1 - self.b1) * g).astype(g.dtype)
-            v = (self.b2 * state.v + (1 - self.b2) * g**2).astype(g.dtype)
-            m_hat = m / (1 - self.b1**count)
-            v_hat = v / (1 - self.b2**count)
-            step = -rate_at(self.learning_rate, state.count) * m_hat / (jnp.sqrt(v_hat) + self.eps)
-            return step.astype(g.dtype), AdamState(m, v, count)
-
-        return optax.GradientTransformation(init, update)
+        return adaptive(self)

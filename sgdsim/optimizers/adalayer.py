@@ -1,0 +1,73 @@
+"""Adalayer: one second moment for each layer of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optax
+
+from sgdsim import _checks
+from sgdsim._types import set_field, spec
+from sgdsim.optimizers.adaptive import BlockMean, InverseRoot, adaptive, check_moments
+
+
+@spec
+class Adalayer:
+    r"""Adam whose second moment is the mean over a layer: `AdamMini` with consecutive blocks.
+
+    $$v_l \leftarrow \beta_2 v_l + (1-\beta_2) \tfrac1{D_l} \sum_{j \in l} g_j^2, \qquad
+      w_i \leftarrow w_i - \lambda \frac{\hat m_i}{\sqrt{\hat v_{l(i)} + \epsilon_{root}} + \epsilon}.$$
+
+    The mean is over the parameters of one chain, never over chains.
+
+    Args:
+        learning_rate: lambda > 0, or a schedule from the step (0, 1, ...) to a rate.
+        layers: the number of parameters of each layer, in the order of the parameters; they add up to D.
+        b1: beta_1 in [0, 1); m is an average (EMA), not heavy ball.
+        b2: beta_2 in [0, 1).
+        eps: epsilon >= 0, added to the root.
+        eps_root: epsilon_root >= 0, added under the root.
+        bias_correction: whether moments are corrected for their start at 0.
+
+    Raises:
+        ValueError: an argument is outside its range.
+
+    Example:
+        >>> import sgdsim as ss
+        >>> ss.Adalayer(0.01, layers=[2, 1]).dimension
+        3
+    """
+
+    learning_rate: Any
+    layers: Any
+    b1: Any = 0.9
+    b2: Any = 0.999
+    eps: Any = 1e-8
+    eps_root: Any = 0.0
+    bias_correction: Any = True
+
+    def __post_init__(self):
+        if np.ndim(self.layers) != 1 or not len(self.layers):
+            raise _checks.error("layers", self.layers, "a list of sizes", "such as [100, 10]")
+        sizes = tuple(_checks.integer("layers", size, remedy="such as [100, 10]") for size in self.layers)
+        set_field(self, **check_moments(self), layers=sizes)
+
+    @property
+    def dimension(self) -> int:
+        """The number of parameters in all layers."""
+        return sum(self.layers)
+
+    @property
+    def V(self) -> BlockMean:
+        """The mean of squared gradients over each layer."""
+        return BlockMean(tuple(number for number, size in enumerate(self.layers) for _ in range(size)))
+
+    @property
+    def S(self) -> InverseRoot:
+        """What multiplies the step, as a function of v."""
+        return InverseRoot(self.eps, self.eps_root)
+
+    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+        """The optax transformation; `problem` is not needed."""
+        return adaptive(self)

@@ -1,0 +1,63 @@
+"""AdamE: a family from SGD to Adam and beyond, by the power of the second moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optax
+
+from sgdsim import _checks
+from sgdsim._types import set_field, spec
+from sgdsim.optimizers.adaptive import InversePower, adaptive, check_moments, identity
+
+
+@spec
+class AdamE:
+    r"""Adam with another power of the second moment ("Slow dynamics of Adam", section 5).
+
+    $$w \leftarrow w - \lambda \frac{\hat m}{(\hat v + \epsilon_{root})^{\rho} + \epsilon},$$
+
+    with m and v as in `Adam`. The exponent rho is 1/2 for Adam. At 0 nothing is adaptive any more: the step is that
+    of `SGD(lambda (1 - beta_1) / (1 + epsilon), beta_1)` (but for the bias correction of m).
+
+    Args:
+        learning_rate: lambda > 0, or a schedule from the step (0, 1, ...) to a rate.
+        b1: beta_1 in [0, 1); m is an average (EMA), not heavy ball.
+        b2: beta_2 in [0, 1).
+        eps: epsilon >= 0, added to the power.
+        exponent: rho in [0, 1); the paper calls it lambda.
+        eps_root: epsilon_root >= 0, added under the power.
+        bias_correction: whether moments are corrected for their start at 0.
+
+    Raises:
+        ValueError: an argument is outside its range.
+
+    Example:
+        >>> import sgdsim as ss
+        >>> float(ss.AdamE(learning_rate=0.01, exponent=0.25).exponent)
+        0.25
+    """
+
+    learning_rate: Any
+    b1: Any = 0.9
+    b2: Any = 0.999
+    eps: Any = 1e-8
+    exponent: Any = 0.5
+    eps_root: Any = 0.0
+    bias_correction: Any = True
+
+    V = staticmethod(identity)
+
+    def __post_init__(self):
+        exponent = _checks.fraction("exponent", self.exponent, "0.5 is Adam, 0 is SGD")
+        set_field(self, **check_moments(self), exponent=np.asarray(exponent))
+
+    @property
+    def S(self) -> InversePower:
+        """What multiplies the step, as a function of v."""
+        return InversePower(self.eps, self.eps_root, self.exponent)
+
+    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+        """The optax transformation; `problem` is not needed."""
+        return adaptive(self)

@@ -1,0 +1,67 @@
+"""RMSProp: Adam without the average of gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optax
+
+from sgdsim import _checks
+from sgdsim._types import set_field, spec
+from sgdsim.optimizers.adaptive import InverseRoot, adaptive, check_epsilons, check_flag, identity
+from sgdsim.optimizers.base import check_learning_rate
+
+
+@spec
+class RMSProp:
+    r"""RMSProp.
+
+    $$v \leftarrow \beta_2 v + (1-\beta_2) g^2, \qquad
+      w \leftarrow w - \lambda \frac{g}{\sqrt{\hat v + \epsilon_{root}} + \epsilon}.$$
+
+    The defaults are those of PyTorch (`alpha` = 0.99, epsilon outside the root, v^ = v). `optax.rmsprop` has 0.9
+    and epsilon under the root: `RMSProp(rate, b2=0.9, eps=0, eps_root=1e-8)`.
+
+    Args:
+        learning_rate: lambda > 0, or a schedule from the step (0, 1, ...) to a rate.
+        b2: beta_2 in [0, 1), optax's `decay`.
+        eps: epsilon >= 0, added to the root.
+        eps_root: epsilon_root >= 0, added under the root.
+        bias_correction: whether v^ = v / (1 - beta_2^t); the stationary law does not depend on it.
+
+    Raises:
+        ValueError: an argument is outside its range.
+
+    Example:
+        >>> import sgdsim as ss
+        >>> float(ss.RMSProp(learning_rate=0.01).b2)
+        0.99
+    """
+
+    learning_rate: Any
+    b2: Any = 0.99
+    eps: Any = 1e-8
+    eps_root: Any = 0.0
+    bias_correction: Any = False
+
+    b1 = 0.0
+    V = staticmethod(identity)
+
+    def __post_init__(self):
+        set_field(
+            self,
+            learning_rate=check_learning_rate(self.learning_rate),
+            b2=np.asarray(_checks.fraction("b2", self.b2, "0.99 is common")),
+            bias_correction=check_flag("bias_correction", self.bias_correction),
+            **check_epsilons(self),
+        )
+
+    @property
+    def S(self) -> InverseRoot:
+        """What multiplies the step, as a function of v."""
+        return InverseRoot(self.eps, self.eps_root)
+
+    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+        """The optax transformation; `problem` is not needed."""
+        return adaptive(self)
