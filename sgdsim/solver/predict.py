@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,14 @@ from scipy.linalg import solve_continuous_lyapunov
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, as_matrix
-from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic
+from sgdsim.problems import DatasetRegression, DeepLinear, LinearRegression, Quadratic, TwoLayerLinear
+from sgdsim.solver.adam_covariance import AdaptiveOptimizer
+from sgdsim.solver.adaptive_prediction import predict_adaptive
+from sgdsim.solver.linear_network import predict_linear_network
 from sgdsim.solver.noise import GaussianNoise, SubsetNoise
 from sgdsim.solver.prediction import Prediction
 from sgdsim.solver.setting import Setting, describe
+from sgdsim.solver.tail import Tail
 
 _EXACT = {
     Quadratic: ("exact for additive noise", "stationary.md section 2, equation [3]"),
@@ -31,6 +36,25 @@ _APPROXIMATE = {
 }
 
 
+class BeyondLimit(ValueError):
+    """At or past the mean-square limit. What its tail index costs is paid when the message is read, not before."""
+
+    def __init__(self, setting: Setting):
+        super().__init__(setting)
+        self.setting = setting
+
+    @cached_property
+    def message(self) -> str:
+        """The limit, and what is left beyond it."""
+        setting = self.setting
+        limit = f"below {setting.limit():.6g}, where the second moment stops existing"
+        remedy = "lower it, raise batch_size, or ask sgdsim.solver.stability for the limits"
+        return f"{_checks.error('learning_rate', setting.rate, limit, remedy)} ({Tail(setting, quick=True).beyond()})"
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def predict(
     problem: Any,
     optimizer: Any,
@@ -46,44 +70,58 @@ def predict(
     with S the solution of the generalised Lyapunov equation [3] and C the averaged gradient noise.
 
     Args:
-        problem: a Quadratic, LinearRegression or DatasetRegression.
-        optimizer: an SGD with a constant learning rate; any momentum and preconditioner.
+        problem: a Quadratic, LinearRegression or DatasetRegression; or a TwoLayerLinear with label noise, see
+            `solver.predict_linear_network`.
+        optimizer: an SGD, DampedNewton or NaturalGradient with a constant learning rate; any momentum and
+            preconditioner. A natural gradient without a Fisher matrix has the self-consistent one. Or Adam,
+            RMSProp, AdamE, AdamMini, Adalayer, AdaptiveGradient: see `solver.adaptive_law`, and its `theory_error`.
         batch_size: b >= 1, at most n without replacement.
         sampling: "online" for a population, "with_replacement" or "without_replacement" for a data set;
             None means online, or with replacement.
         approximation: "exact"; "hessian" (discrete time, C = (2 L_0 / b) H_0); "continuous" (and small rates:
-            lambda sigma^2 / (2b) I). Both only for comparison.
+            lambda sigma^2 / (2b) I). Both only for comparison. For Adam "exact" is the mean field with its
+            first correction, "mean_field" without.
 
     Raises:
         ValueError: an argument is out of range, the loss has no minimum, or the learning rate is at or past
-            the mean-square limit (the message gives the limit).
+            the mean-square limit (the message gives the limit, and the tail index where a law still exists).
         NotImplementedError: no theory for this problem, optimizer, schedule or sampling.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[1.0], label_noise=1.0)
         >>> law = ss.predict(problem, ss.SGD(learning_rate=0.3), batch_size=1)
         >>> round(float(law.covariance[0, 0]), 5)
         0.27273
     """
+    if isinstance(problem, TwoLayerLinear | DeepLinear):
+        return predict_linear_network(
+            problem, optimizer, batch_size=batch_size, sampling=sampling, approximation=approximation
+        )
+    if isinstance(optimizer, AdaptiveOptimizer):
+        return predict_adaptive(
+            problem, optimizer, batch_size=batch_size, sampling=sampling, approximation=approximation
+        )
     _checks.choice("approximation", approximation, ("exact", *_APPROXIMATE))
     setting = describe(problem, optimizer, batch_size, sampling)
-    limit = setting.feedback.limit()
-    if setting.rate >= limit or setting.feedback.radius(setting.rate) >= 1:
-        raise _checks.error(
-            "learning_rate", setting.rate, f"below {limit:.6g}, where the second moment stops existing",
-            "lower it, raise batch_size, or ask sgdsim.solver.stability for the limits",
-        )
+    if not setting.feedback.settles(setting.rate):
+        raise BeyondLimit(setting)
     regime, reference = _APPROXIMATE.get(approximation) or _EXACT[type(problem)]
+    if isinstance(setting.noise, SubsetNoise) and not np.any(setting.noise.additive):
+        regime += "; no noise at the minimum (it fits every example, or is full-batch): no fluctuation"
+    if setting.self_consistent:
+        regime += "; Fisher matrix of many chains, at every learning rate (see second-order methods)"
+        reference += "; section 8, equations [84-89]"
     covariance, noise = _ROUTES[approximation](problem, setting)
+    tail = Tail(setting)
     return Prediction(
         mean=setting.mean,
         covariance=covariance,
         noise_covariance=noise,
         train_loss=float(problem.loss(setting.mean) + np.sum(problem.hessian() * covariance) / 2),
         test_loss=float(problem.test_loss(setting.mean) + np.sum(_test_hessian(problem) * covariance) / 2),
-        max_learning_rate=limit,
-        spectral_radius=setting.feedback.second_moment_radius(setting.rate),
+        max_learning_rate=setting.limit,
+        spectral_radius=partial(setting.feedback.second_moment_radius, setting.rate),
         approximation=approximation,
         regime=regime,
         reference=reference,
@@ -93,6 +131,8 @@ def predict(
             "batch_size": setting.batch_size,
             "sampling": setting.sampling,
         },
+        tail_index=tail.index,
+        tail_index_stderr=tail.stderr,
     )
 
 

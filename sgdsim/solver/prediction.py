@@ -74,8 +74,8 @@ class Prediction:
     tail_index_stderr: Lazy = Lazy(np.nan)
     theory_error: float = 0.0
     out_of_regime: str = ""
-    product_mean: np.ndarray | None = None
-    product_covariance: np.ndarray | None = None
+    product_mean: Any = None
+    product_covariance: Any = None
 
     def __repr__(self) -> str:
         return (

@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from typing import Any
 
-from sgdsim.solver.setting import describe
+import numpy as np
+
+from sgdsim.solver.setting import Setting, describe
+from sgdsim.solver.stability_limit import almost_sure_limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Stability:
     """The two limits of the learning rate of SGD, at fixed preconditioner and momentum.
 
+    For a `NaturalGradient` that estimates its own Fisher matrix both are infinite wherever the noise grows with the
+    fluctuation: larger steps make more noise, which makes the steps smaller again.
+
     Attributes:
         learning_rate: the one asked about.
         mean_square: at and above it the second moment of the parameters does not exist.
         deterministic: at and above it full-batch descent does not converge.
         stable: whether the second moment exists at `learning_rate`.
+        setting: what the limit below is computed from.
     """
 
     learning_rate: float
     mean_square: float
     deterministic: float
     stable: bool
+    setting: Setting = dataclasses.field(repr=False, compare=False)
+
+    @cached_property
+    def _almost_sure(self) -> tuple[float, float]:
+        return almost_sure_limit(self.setting, self.mean_square)
+
+    @property
+    def almost_sure(self) -> float:
+        """At and above it there is no stationary law; below it, past `mean_square`, one of infinite variance.
+
+        Computed when first read: by quadrature for isotropic inputs, else by simulated products of step matrices.
+        """
+        return self._almost_sure[0]
+
+    @property
+    def almost_sure_stderr(self) -> float:
+        """Its standard error, 0 for the quadrature."""
+        return self._almost_sure[1]
 
 
 def stability(problem: Any, optimizer: Any, *, batch_size: int, sampling: str | None = None) -> Stability:
@@ -34,7 +60,7 @@ def stability(problem: Any, optimizer: Any, *, batch_size: int, sampling: str | 
 
     Args:
         problem: a Quadratic, LinearRegression or DatasetRegression.
-        optimizer: an SGD with a constant learning rate.
+        optimizer: an SGD, DampedNewton or NaturalGradient with a constant learning rate.
         batch_size: b >= 1.
         sampling: as for `predict`.
 
@@ -42,7 +68,7 @@ def stability(problem: Any, optimizer: Any, *, batch_size: int, sampling: str | 
         ValueError: an argument is out of range or the loss has no minimum.
         NotImplementedError: there is no theory for this problem, optimizer or sampling.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[1.0, 1.0], label_noise=0.5)
         >>> limits = stability(problem, ss.SGD(learning_rate=0.3), batch_size=1)
@@ -50,6 +76,6 @@ def stability(problem: Any, optimizer: Any, *, batch_size: int, sampling: str | 
         (0.5, 2.0)
     """
     setting = describe(problem, optimizer, batch_size, sampling)
-    rate, deterministic = setting.rate, setting.dynamics.descent_limit()
-    stable = rate < deterministic and setting.feedback.radius(rate) < 1
-    return Stability(rate, setting.feedback.limit(), deterministic, stable)
+    rate, limit = setting.rate, setting.limit()
+    deterministic = np.inf if limit == np.inf else setting.dynamics.descent_limit()
+    return Stability(rate, limit, deterministic, setting.feedback.settles(rate), setting)

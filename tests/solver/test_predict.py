@@ -137,7 +137,7 @@ def test_approximations_on_data_take_the_residual():
         (ValueError, SGD(0.1, 0.0, [1.0]), {"batch_size": 1}, "preconditioner"),
         (ValueError, SGD(0.1, 0.0, [1.0, 0.0]), {"batch_size": 1}, "invertible"),
         (NotImplementedError, SGD(lambda step: 0.1), {"batch_size": 1}, "constant rate"),
-        (NotImplementedError, Adam(0.1), {"batch_size": 1}, "Adam"),
+        (NotImplementedError, Adam(lambda step: 0.1), {"batch_size": 1}, "constant rate"),
         (NotImplementedError, optax.sgd(0.1), {"batch_size": 1}, "optax"),
         (ValueError, "sgd", {"batch_size": 1}, "optimizer"),
     ],
