@@ -129,6 +129,7 @@ def test_analyze_a_small_table(tmp_path):
     assert not found.disagrees
     assert {v.row.quantity.split("[")[0] for v in found.verdicts} == {
         "gradient variance", "mean", "covariance", "noise_covariance", "train_loss", "test_loss",
+        "gradient", "full_gradient", "loss",
     }  # fmt: skip
     text = " ".join(found.summary)
     assert "standardised" in text and "an intercept was added" in text and "λ=5 at b=2" in text

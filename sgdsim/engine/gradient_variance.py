@@ -18,7 +18,7 @@ from sgdsim.engine.advance import Shared, Unit, begin
 from sgdsim.engine.blocks import Blocks, plan_blocks
 from sgdsim.engine.configure import Run, configure
 from sgdsim.engine.devices import make_mesh, resolve_devices
-from sgdsim.engine.ensemble import _precision, _start
+from sgdsim.engine.ensemble import precision, start_states
 from sgdsim.engine.progress import ProgressBar
 from sgdsim.engine.variance_steps import Law, Rows, layer_slices, measure_and_step
 from sgdsim.kernels import kernel_table, make_kernel
@@ -43,7 +43,7 @@ class _Merged(NamedTuple):
     mean: np.ndarray  # (steps, quantities)
     stderr: np.ndarray  # (steps, quantities)
     groups: np.ndarray  # (steps, groups)
-    effective: np.ndarray  # (steps,)
+    effective: np.ndarray  # (steps, quantities)
 
 
 def gradient_variance(
@@ -95,7 +95,7 @@ def gradient_variance(
     Raises:
         ValueError: an argument is outside its range, before anything is compiled.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[2.0, 1.0], label_noise=0.5)
         >>> curve = ss.gradient_variance(problem, ss.SGD(0.1), batch_sizes=[1, 4, 16], steps=3, runs=64,
@@ -120,14 +120,14 @@ def gradient_variance(
     known = [] if run.optimizer is None else [resolve(run.optimizer, problem, b) for b in sizes]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *known) if known else None
     moments = conditional_moments(problem, mode)
-    with _precision(run.dtype):
+    with precision(run.dtype):
         chosen = resolve_devices(devices)
         mesh = make_mesh(chosen)
         blocks = _layout(run, problem, chosen[0].platform, common_random_numbers)
         shared = cast(Shared(kernel_table(kernels), stacked, problem, ()), run.dtype)
         moments = cast(moments, run.dtype)
         padded = -(-blocks.number // len(chosen)) * len(chosen)
-        params, alive = _start(run, blocks, 1, padded)
+        params, alive = start_states(run, blocks, 1, padded)
         how: dict[str, Any] = {"transform": run.transform, "mesh": mesh}
         length = int(min(run.steps, _CHUNK_ROWS, max(1, _CHUNK_NUMBERS / (run.chains * problem.dimension))))
         merged = []
@@ -194,14 +194,14 @@ def _merge(chunks: list[Rows]) -> _Merged:
     with np.errstate(over="ignore", invalid="ignore"):
         one = scale**2 * spread / np.maximum(alive, 1)[:, :, None]
         error = np.sqrt((weight**2 * np.where(usable, one, 0)).sum(axis=0))
-        unit = np.where(usable[:, :, 0], scale[:, :, 0] / np.maximum(scale[:, :, 0].max(axis=0), _TINY), 0)
-        second = (unit**2 * spread[:, :, 0] * np.maximum(alive - 1, 0)).sum(axis=0)
-        carrying = np.minimum(second**2 / np.maximum((unit**4 * fourth).sum(axis=0), _TINY), total[:, 0])
+        unit = np.where(usable, scale / np.maximum(scale.max(axis=0), _TINY), 0)
+        second = (unit**2 * spread * np.maximum(alive - 1, 0)[:, :, None]).sum(axis=0)
+        carrying = np.minimum(second**2 / np.maximum((unit**4 * fourth).sum(axis=0), _TINY), total)
         value = (weight * np.where(usable, mean, 0)).sum(axis=0)
     none = ~usable.any(axis=0)
     grouped = np.moveaxis(groups, 0, 1).reshape(len(total), -1)
     return _Merged(total[:, 0], np.where(none, np.nan, value), np.where(none, np.inf, error), grouped,
-                   np.where(second > 0, carrying, total[:, 0]))
+                   np.where(second > 0, carrying, total))
 
 
 def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str, merged: list[_Merged],
@@ -210,6 +210,9 @@ def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str,
     alive, effective = (np.stack([getattr(m, name) for m in merged], axis=-1) for name in ("alive", "effective"))
     layers = len(layer_slices(problem))
     parts = 1 + (layers if layers > 1 else 0)
+    carrying = {"gradient": effective[:, 0], "full_gradient": effective[:, parts], "loss": effective[:, -1]}
+    for i in range(1, parts):
+        carrying |= {f"gradient W{i}": effective[:, i], f"full_gradient W{i}": effective[:, parts + i]}
     by_layer = tuple(
         LayerVariance(f"W{i}", mean[:, i], error[:, i], mean[:, parts + i], error[:, parts + i])
         for i in range(1, parts)
@@ -236,7 +239,7 @@ def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str,
         gradient_covariance=covariance,
         runs=run.chains,
         runs_left=alive.astype(int),
-        effective_runs=effective,
+        effective_runs=carrying,
         diverged=(run.chains - alive[-1]).astype(int),
         status="diverged" if (alive[-1] < run.chains).any() else "ok",
         estimator=how["estimator"],

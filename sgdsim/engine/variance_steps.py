@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sgdsim._types import inner, total
-from sgdsim.engine.advance import DIVERGED, BlockState, Shared, Unit, _over_blocks, _transformation
+from sgdsim.engine.advance import DIVERGED, BlockState, Shared, Unit, over_blocks, transformation
 
 # A run whose loss or squared gradient is beyond this has left float32's range in all but name.
 _BOUND = 1e30
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     scale: Any  # (rows, quantities)
     spread: Any  # (rows, quantities): variance over runs in units of scale^2
     groups: Any  # (rows, groups): mean of the variance of g over the runs of each group
-    fourth: Any  # (rows,): sum of fourth powers of deviations of the first quantity, in units of scale^4
+    fourth: Any  # (rows, quantities): sum over runs of fourth powers of deviations in units of scale^4
 
 
 def layer_slices(problem: Any) -> list[tuple[int, int]]:
@@ -57,7 +57,7 @@ def _summary(h: jax.Array, alive: jax.Array, groups: int) -> Rows:
     mean = h[:, first] - off[:, first]
     scale = jnp.maximum(jnp.abs(off).max(axis=1), jnp.finfo(h.dtype).tiny)
     spread = ((off / scale[:, None]) ** 2).sum(axis=1) / jnp.maximum(number - 1, 1)
-    fourth = ((off[0] / scale[0]) ** 4).sum()
+    fourth = ((off / scale[:, None]) ** 4).sum(axis=1)
     grid = (-1, groups)
     grouped = h[0].reshape(grid).sum(axis=0) / jnp.maximum(alive.reshape(grid).sum(axis=0), 1)
     return Rows(alive.sum(), mean, scale, spread, grouped, fourth)
@@ -91,7 +91,7 @@ def measure_and_step(
         shared, moments, start, count = everything
         unit, law, state = args
         kernel = shared.kernels.entry(unit.kernel)
-        optimizer = _transformation(shared, unit, transform)
+        optimizer = transformation(shared, unit, transform)
         steps_key = jax.random.fold_in(unit.key, 0)
         dimension, chains = state.params.shape
         dtype = state.params.dtype
@@ -133,8 +133,7 @@ def measure_and_step(
 
         quantities = 2 * (1 + len(parts) if len(parts) > 1 else 1) + 1
         wide = jnp.zeros((length, quantities), dtype)
-        rows = Rows(jnp.zeros(length, jnp.int32), wide, wide, wide, jnp.zeros((length, groups), dtype),
-                    jnp.zeros(length, dtype))
+        rows = Rows(jnp.zeros(length, jnp.int32), wide, wide, wide, jnp.zeros((length, groups), dtype), wide)
         return jax.lax.fori_loop(0, count, row, (state, rows))
 
-    return _over_blocks(block, mesh)((shared, moments, start, count), (units, laws, states))
+    return over_blocks(block, mesh)((shared, moments, start, count), (units, laws, states))

@@ -1,11 +1,31 @@
 """The published figures and tables, one a file, in a registry; and the analysis of a user's own table."""
 
+from sgdsim.experiments import adam_bias as adam_bias
+from sgdsim.experiments import adam_covariance as adam_covariance
+from sgdsim.experiments import adam_digits as adam_digits
+from sgdsim.experiments import fig1_left as fig1_left
+from sgdsim.experiments import fig1_middle as fig1_middle
+from sgdsim.experiments import fig1_right as fig1_right
+from sgdsim.experiments import fig2 as fig2
 from sgdsim.experiments import fig3_left as fig3_left
 from sgdsim.experiments import fig3_right as fig3_right
 from sgdsim.experiments import fig4a as fig4a
 from sgdsim.experiments import fig4bc as fig4bc
 from sgdsim.experiments import fig5 as fig5
+from sgdsim.experiments import fig6 as fig6
+from sgdsim.experiments import general_minima as general_minima
+from sgdsim.experiments import linear_network as linear_network
+from sgdsim.experiments import scaling_law as scaling_law
+from sgdsim.experiments import second_order as second_order
+from sgdsim.experiments import stability_map as stability_map
 from sgdsim.experiments import table2 as table2
+from sgdsim.experiments import variance_epochs as variance_epochs
+from sgdsim.experiments import variance_fig1_left as variance_fig1_left
+from sgdsim.experiments import variance_fig1_right as variance_fig1_right
+from sgdsim.experiments import variance_fig2 as variance_fig2
+from sgdsim.experiments import variance_fig3a as variance_fig3a
+from sgdsim.experiments import variance_fig4 as variance_fig4
+from sgdsim.experiments import variance_rare as variance_rare
 from sgdsim.experiments.analyze import analyze as analyze
 from sgdsim.experiments.registry import experiment as experiment
 from sgdsim.experiments.registry import list_experiments as list_experiments

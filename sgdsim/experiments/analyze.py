@@ -14,6 +14,7 @@ from sgdsim import _checks
 from sgdsim.compare import OUT, judge
 from sgdsim.engine import sweep
 from sgdsim.experiments._analysis import Noise, Point, data, figures, summary, tables
+from sgdsim.experiments._polynomial_section import polynomial_section
 from sgdsim.experiments._table import load, parameter_names
 from sgdsim.experiments.findings import ERROR_RATE, Findings, Verdict
 from sgdsim.experiments.measure import hold, settling_steps, short_provenance
@@ -46,7 +47,8 @@ def analyze(
 ) -> Findings:
     """Say what SGD does on a regression table: stability, stationary covariance, excess loss, gradient noise.
 
-    Batches are drawn with replacement and chains start at the minimum, so that only the spread has to settle.
+    Batches are drawn with replacement and chains start at the minimum, so that only the spread has to settle. The
+    variance of the gradient over the batch size, as a polynomial in 1/b, is that of runs from the default start.
 
     Args:
         table: a CSV path, a pandas DataFrame, an xarray object, or "diabetes" (scikit-learn's bundled table).
@@ -73,13 +75,18 @@ def analyze(
     chains = max(GROUPS, round(CHAINS * scale))
     points, unstable = _simulate(problem, sizes, limits, given, chains)
     noise = _gradient_noise(problem, sizes)
-    verdicts = _verdicts(points, noise)
+    share = ERROR_RATE / (len(points) + len(noise.trace) + 1)
+    verdicts = _verdicts(points, noise, share)
+    section = polynomial_section(problem, FRACTIONS[0] * min(limits.values()), SAMPLING, share)
     findings = Findings(
-        verdicts=verdicts,
-        data=data(names, sizes, limits, points, noise),
-        figures=figures(sizes, _stability_line(problem, limits), limits, points, noise),
-        summary=summary(problem, name, target, standardize, intercept, limits, noise, points, unstable),
-        tables=tables(names, problem, limits, points, noise),
+        verdicts=[*verdicts, *section.verdicts],
+        data={**data(names, sizes, limits, points, noise), **section.data},
+        figures=[*figures(sizes, _stability_line(problem, limits), limits, points, noise), *section.figures],
+        summary=[
+            *summary(problem, name, target, standardize, intercept, limits, noise, points, unstable),
+            *section.summary,
+        ],
+        tables=[*tables(names, problem, limits, points, noise), *section.tables],
         provenance=short_provenance(
             points[0].result, table=name, target=target, batch_size=sizes, optimizer="SGD, see the learning rates above"
         )
@@ -169,8 +176,7 @@ def _gradient_noise(problem: Any, sizes: Sequence[int]) -> Noise:
     return Noise(one / size if size > 0 else math.inf, trace, simulated)
 
 
-def _verdicts(points: Sequence[Point], noise: Noise) -> list[Verdict]:
-    share = ERROR_RATE / (len(points) + len(noise.trace))
+def _verdicts(points: Sequence[Point], noise: Noise, share: float) -> list[Verdict]:
     drawn = [
         Verdict(
             f"b={b}, at the start",

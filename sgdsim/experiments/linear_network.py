@@ -59,11 +59,10 @@ def linear_network(scale: Scale) -> Findings:
 
     def draw():
         figure, ax = panels(1, 2, (9.5, 3.8))
-        label = {"xlabel": "learning rate λ"}
-        curve({"theory": (fine, variance)}, (rates, found, errors), ax=ax[0, 0], ylabel="Tr Cov(W₂W₁)",
-              title="fluctuation of the product", **label)
-        curve({"theory": (fine, moved)}, (rates, length, shift_error), ax=ax[0, 1], ylabel="|E W₂W₁ − T|",
-              title="pull of the label noise", **label)
+        curve({"theory": (fine, variance)}, (rates, found, errors), ax=ax[0, 0], xlabel="learning rate λ",
+              ylabel="Tr Cov(W₂W₁)", title="fluctuation of the product")
+        curve({"theory": (fine, moved)}, (rates, length, shift_error), ax=ax[0, 1], xlabel="learning rate λ",
+              ylabel="|E W₂W₁ − T|", title="pull of the label noise")
         return figure
 
     return Findings(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim._version import __version__
-from sgdsim.compare import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, Row, format_row
+from sgdsim.comparison import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, Row, format_row
 
 STYLE = """
 :root { --ink: #1a1a1a; --soft: #595959; --line: #d9d9d9; }

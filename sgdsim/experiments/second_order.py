@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sgdsim.engine import sweep
@@ -26,7 +28,8 @@ REACH = {SGD: 0.75, DampedNewton: 0.75, NaturalGradient: 4.0}  # of the limit; o
 def second_order(scale: Scale) -> Findings:
     """Simulate the test loss of three optimizers over the learning rate on an ill-conditioned regression."""
     problem = LinearRegression(covariance=list(CURVATURES), label_noise=NOISE)
-    verdicts, data, shown, provenance = [], {}, [], {}
+    verdicts, shown, provenance = [], [], {}
+    data: dict[str, tuple[tuple[str, ...], Any]] = {}
     for number, (kind, name) in enumerate(NAMES.items()):
         limit = float(stability(problem, kind(0.01), batch_size=BATCH).mean_square)
         unit = limit if np.isfinite(limit) else NOISE**2

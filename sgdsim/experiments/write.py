@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.compare import row_to_dict
+from sgdsim.comparison import row_to_dict
 from sgdsim.experiments.findings import Findings
 
 

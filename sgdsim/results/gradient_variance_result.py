@@ -47,8 +47,9 @@ class GradientVarianceResult:
             batch sizes), with common random numbers; else None, the errors being independent.
         runs: independent runs of each batch size.
         runs_left: how many had not diverged; only they count.
-        effective_runs: how many runs carry the error of `gradient`, (sum d^2)^2 / sum d^4 over the deviations d of
-            runs: the squared error is itself uncertain by one over its root, (steps, batch sizes).
+        effective_runs: how many runs carry the error of a quantity, (sum d^2)^2 / sum d^4 over the deviations d of
+            runs: the squared error is itself uncertain by one over its root. By name ("gradient", "full_gradient",
+            "loss", "gradient W1", ...), each (steps, batch sizes).
         diverged: how many had diverged by the last row, for each batch size.
         status: "ok" or "diverged".
         estimator: "rao-blackwell" or "plain".
@@ -72,7 +73,7 @@ class GradientVarianceResult:
     gradient_covariance: np.ndarray | None
     runs: int
     runs_left: np.ndarray
-    effective_runs: np.ndarray
+    effective_runs: dict[str, np.ndarray]
     diverged: np.ndarray
     status: str
     estimator: str
@@ -163,7 +164,8 @@ class GradientVarianceResult:
         grid = ("step", "batch_size")
         names = [name + end for name in (*_QUANTITIES, "loss") for end in ("", "_stderr")]
         variables: dict[str, Any] = {name: (grid, getattr(self, name)) for name in (*names, "runs_left", "typical_run")}
-        variables["effective_runs"] = (grid, self.effective_runs)
+        for name in (*_QUANTITIES, "loss"):
+            variables[f"{name}_effective_runs"] = (grid, self.effective_runs[name])
         variables["diverged"] = ("batch_size", self.diverged)
         coordinates: dict[str, Any] = {"step": np.arange(len(self.gradient)), "batch_size": self.batch_sizes}
         if self.by_layer:

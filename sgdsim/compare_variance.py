@@ -1,0 +1,225 @@
+"""Simulated variances of the gradient against exact ones, entry by entry over steps and batch sizes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sgdsim import _checks
+from sgdsim.compare import (
+    AGREE,
+    DISAGREE,
+    OUT,
+    POWER,
+    ROUNDING,
+    UNDERPOWERED,
+    Comparison,
+    Row,
+    compare,
+    sidak_threshold,
+)
+from sgdsim.results import GradientVarianceResult
+from sgdsim.solver.variance import GradientVariance, LayerPolynomials, VariancePolynomial
+
+QUANTITIES = ("gradient", "full_gradient", "loss")
+# Fewer effective runs, and the standard error is itself uncertain by more than 7%.
+MIN_EFFECTIVE_RUNS = 50
+# Times the root of the runs: where the fourth moment is infinite, lucky samples with more effective runs are rare.
+MIN_EFFECTIVE_SHARE = 1
+
+
+class _Table(NamedTuple):
+    """One quantity, each array of shape (steps, batch sizes)."""
+
+    name: str
+    simulated: np.ndarray
+    stderr: np.ndarray
+    predicted: np.ndarray
+
+
+@compare.register(GradientVarianceResult)
+def compare_gradient_variance(
+    result: GradientVarianceResult,
+    prediction: GradientVariance | VariancePolynomial | LayerPolynomials,
+    *,
+    step: int | None = None,
+    quantity: str = "gradient",
+    error_rate: float = 0.01,
+) -> Comparison:
+    """Hold simulated variances of the gradient against exact ones; `compare` forwards to this function.
+
+    Every quantity is a table over (step, batch size). Its entries are judged together by their largest |z|, at a level
+    corrected (Sidak) for their number and for the number of quantities. Entries that cannot be judged get rows of
+    their own instead of hiding in the others:
+
+    - *out of regime*: `result.typical_run` marks them (the exact variance is carried by runs that no simulation
+      meets), or runs had diverged, or the optimizer is not plain SGD;
+    - *underpowered*: the standard error is above 10% of the value, or fewer than max(50, sqrt(runs))
+      effective runs carry it (`result.effective_runs`), so that heavy tails may hide from it.
+
+    Rounding counts as one more standard error, 64 machine epsilons of the value: row 0 is exact.
+
+    Args:
+        result: what `ss.gradient_variance` measured.
+        prediction: of the same problem, start, learning rate and sampling: what `solver.gradient_variance` or
+            `solver.epoch_gradient_variance` returns, with at least these batch sizes and steps; or what
+            `solver.gradient_variance_polynomial` returns for one step.
+        step: the row t that a polynomial belongs to; None for a table.
+        quantity: which quantity a polynomial is of: "gradient", "full_gradient" or "loss".
+        error_rate: probability of any "disagree" for a correct prediction.
+
+    Raises:
+        ValueError: the prediction does not cover the result, its basis (1/b or c_b) or its layers are not those of
+            the result, or `step` is missing.
+
+    Warns:
+        UserWarning: entries are out of regime because rare runs carry the exact variance.
+
+    Examples:
+        >>> import sgdsim as ss
+        >>> problem = ss.LinearRegression([2.0, 1.0], label_noise=0.5)
+        >>> setting = {"batch_sizes": [8, 32], "steps": 3, "initial": [1.0, -1.0]}
+        >>> simulated = ss.gradient_variance(problem, ss.SGD(0.1), runs=2000, **setting)
+        >>> exact = ss.solver.gradient_variance(problem, 0.1, **setting)
+        >>> [(row.quantity.split("[")[0], row.verdict, row.entries) for row in ss.compare(simulated, exact).rows]
+        [('gradient', 'agree', 6), ('full_gradient', 'agree', 6), ('loss', 'agree', 6)]
+    """
+    rate = _checks.real("error_rate", error_rate, "in (0, 1)", "0.01 is the default")
+    if not 0 < rate < 1:
+        raise _checks.error("error_rate", error_rate, "in (0, 1)", "0.01 is the default")
+    steps, tables = _tables(result, prediction, step, quantity)
+    out = _out_of_regime(result, steps)
+    rare = result.typical_run[steps] & np.isfinite(tables[0].predicted)
+    level = 1 - (1 - rate) ** (1 / len(tables))
+    rows, entries = [], {}
+    for table in tables:
+        new, entries[table.name] = _rows(table, result, steps, out, level)
+        rows += new
+    if rare.any():
+        warnings.warn(_rare_events(result, steps, tables[0], rare), stacklevel=3)
+    return Comparison(rows, entries, rate, "; ".join(sorted({r.note for r in rows if r.verdict == OUT})),
+                      "exact moments of SGD, docs/theory/variance-polynomial.md", "exact")
+
+
+def _tables(
+    result: GradientVarianceResult, prediction: Any, step: Any, quantity: str
+) -> tuple[list[int], list[_Table]]:
+    """Which rows of the result are compared, and with what."""
+    if isinstance(prediction, GradientVariance):
+        return _from_table(result, prediction, step)
+    if not isinstance(prediction, VariancePolynomial | LayerPolynomials):
+        raise _checks.error("prediction", type(prediction).__name__, "an exact variance of the gradient",
+                            "use solver.gradient_variance or solver.gradient_variance_polynomial")
+    quantity = _checks.choice("quantity", quantity, QUANTITIES)
+    if step is None:
+        raise _checks.error("step", step, "the step t of the polynomial", "pass the step it was computed for: step=3")
+    t = _checks.integer("step", step, low=0, high=len(result.gradient) - 1)
+    polynomials = prediction if isinstance(prediction, LayerPolynomials) else (prediction,)
+    by_layer = quantity != "loss" and len(polynomials) > 1
+    if len(polynomials) != max(len(result.by_layer), 1):
+        raise _checks.error("prediction", f"of {len(polynomials)} layers", f"of {max(len(result.by_layer), 1)}",
+                            "pass what solver.gradient_variance_polynomial returns for the simulated problem")
+    for polynomial in polynomials:
+        if (polynomial.variable, polynomial.factor.n_examples) != (
+            result.basis, result.n_examples if result.basis == "c_b" else None
+        ):
+            raise _checks.error("prediction", f"a polynomial in {polynomial.variable}", f"one in {result.basis}",
+                                f"compute it for sampling={result.provenance['sampling']!r}")
+    tables = []
+    for i, polynomial in enumerate(polynomials if by_layer else polynomials[:1]):
+        source: Any = result.by_layer[i] if by_layer else result
+        name = f"{quantity} {source.name}" if by_layer else quantity
+        measured, stderr = getattr(source, quantity)[[t]], getattr(source, f"{quantity}_stderr")[[t]]
+        tables.append(_Table(name, measured, stderr, polynomial(result.batch_sizes.astype(float))[None]))
+    return [t], tables
+
+
+def _from_table(
+    result: GradientVarianceResult, prediction: GradientVariance, step: Any
+) -> tuple[list[int], list[_Table]]:
+    if step is not None:
+        raise _checks.error("step", step, "None for a table of all steps", "leave it out")
+    steps, missing = len(result.gradient), set(result.batch_sizes.tolist()) - set(prediction.batch_sizes)
+    if missing or len(prediction.gradient) < steps:
+        covered = f"of {len(prediction.gradient)} steps and batch sizes {prediction.batch_sizes}"
+        raise _checks.error("prediction", covered, f"of {steps} steps and batch sizes {result.batch_sizes.tolist()}",
+                            "predict with the steps= and batch_sizes= of the simulation")
+    columns = [prediction.batch_sizes.index(b) for b in result.batch_sizes.tolist()]
+    return list(range(steps)), [
+        _Table(name, getattr(result, name), getattr(result, f"{name}_stderr"),
+               getattr(prediction, name)[:steps, columns])
+        for name in QUANTITIES
+    ]
+
+
+def _out_of_regime(result: GradientVarianceResult, steps: list[int]) -> list[tuple[str, np.ndarray]]:
+    """Masks of entries not to be judged, each with the reason."""
+    everywhere = np.ones(result.gradient[steps].shape, bool)
+    optimizer = result.provenance["optimizer"]
+    plain = optimizer.startswith("SGD(") and optimizer.endswith(", momentum=0.0, preconditioner=None)")
+    return [
+        ("rare runs carry the exact variance: this is that of a typical run", result.typical_run[steps]),
+        ("runs diverged: conditional on survival", result.runs_left[steps] < result.runs),
+        (f"the theory is of plain SGD, not {optimizer}", everywhere & (not plain)),
+    ]
+
+
+def _rows(
+    table: _Table, result: GradientVarianceResult, steps: list[int], out: Any, level: float
+) -> tuple[list[Row], np.ndarray]:
+    """One row for each verdict that occurs, and all z."""
+    epsilon = float(np.finfo(result.provenance["dtype"]).eps)
+    size = np.abs(table.predicted)
+    rounding = ROUNDING * epsilon * size + (ROUNDING * epsilon) ** 2 * np.nanmax(np.abs(table.simulated))
+    difference = table.simulated - table.predicted
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(difference == 0, 0.0, difference / np.hypot(table.stderr, rounding))
+        weak = ~(table.stderr <= POWER * size) & (size > rounding)
+    needed = max(MIN_EFFECTIVE_RUNS, MIN_EFFECTIVE_SHARE * np.sqrt(result.runs))
+    few = result.effective_runs[table.name][steps] < np.minimum(needed, result.runs)
+    left = np.ones(z.shape, bool)
+    rows = []
+
+    def add(mask: np.ndarray, verdict: str, note: str = "") -> None:
+        worst = np.nan_to_num(np.abs(z), nan=np.inf, posinf=np.inf)
+        where = np.unravel_index(int(np.where(mask, worst, -1.0).argmax()), z.shape)
+        number = int(mask.sum())
+        threshold = sidak_threshold(level, number, result.runs - 1)
+        if verdict == AGREE and not worst[where] <= threshold:
+            verdict = DISAGREE
+        truth = float(table.predicted[where])
+        relative = float(difference[where]) / abs(truth) if truth else (0.0 if difference[where] == 0 else np.inf)
+        rows.append(Row(
+            f"{table.name}[t={steps[where[0]]},b={result.batch_sizes[where[1]]}]", float(table.simulated[where]),
+            float(table.stderr[where]), truth, float(z[where]), relative, verdict, threshold, number, note,
+        ))  # fmt: skip
+
+    reasons = [(OUT, note, mask) for note, mask in out] + [
+        (UNDERPOWERED, f"standard error above {POWER:.0%} of the value: more runs", weak),
+        (UNDERPOWERED, "heavy tails: too few of the runs carry the error (effective_runs): more runs", few),
+    ]
+    aside = []
+    for verdict, note, mask in reasons:
+        if (mask & left).any():
+            aside.append((mask & left, verdict, note))
+            left &= ~mask
+    if left.any():
+        add(left, AGREE)
+    for mask, verdict, note in aside:
+        add(mask, verdict, f"{int(mask.sum())} of {mask.size} entries of {table.name}: {note}")
+    return rows, z
+
+
+def _rare_events(result: GradientVarianceResult, steps: list[int], table: _Table, rare: np.ndarray) -> str:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(rare, np.nan_to_num(np.abs(np.log(table.predicted / table.simulated)), posinf=0.0), -1.0)
+    at = np.unravel_index(int(ratio.argmax()), ratio.shape)
+    return (
+        f"rare events: {int(rare.sum())} of {rare.size} entries are variances of typical runs, not to be held against "
+        f"exact theory. {table.name}, t = {steps[at[0]]}, b = {result.batch_sizes[at[1]]}: exact "
+        f"{table.predicted[at]:.3g}, simulated {table.simulated[at]:.3g} +- {table.stderr[at]:.2g}; the difference is "
+        "carried by runs that no simulation of this size meets, and the standard error does not know of them. "
+        "Compare at larger batches or earlier steps, or with solver.leading_variance_coefficient for large b"
+    )
