@@ -47,12 +47,12 @@ check: $(STAMP)  ## lint and types
 	$(RUN) mypy
 
 test: check  ## everything CI runs: lint, types, fast tests, notebooks
-	$(RUN) pytest tests
+	$(RUN) pytest tests --numprocesses 2
 	$(RUN) pytest --doctest-modules sgdsim
 	$(RUN) pytest --nbmake notebooks
 
 test-all: check  ## the same, with the slow statistical tests
-	$(RUN) pytest tests -m 'slow or not slow'
+	$(RUN) pytest tests --numprocesses 2 -m 'slow or not slow'
 	$(RUN) pytest --doctest-modules sgdsim
 	$(RUN) pytest --nbmake notebooks
 

@@ -24,7 +24,7 @@ from rich.table import Table
 import sgdsim as ss
 from sgdsim import _checks
 from sgdsim._version import __version__
-from sgdsim.compare import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, format_row, row_to_dict
+from sgdsim.comparison import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, format_row, row_to_dict
 from sgdsim.experiments import analyze as run_analysis
 from sgdsim.experiments import list_experiments
 from sgdsim.experiments import run as run_experiment
@@ -67,6 +67,11 @@ def _one_line(command: Callable[..., None]) -> Callable[..., None]:
             raise _fail(wrong) from None
 
     return wrapper
+
+
+def _compile_quickly() -> None:
+    """Short runs spend most of their time in the compiler: leave its expensive passes out, unless XLA_FLAGS is set."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
 
 
 def _print_version(wanted: bool) -> None:
@@ -113,6 +118,8 @@ def reproduce(
     _checks.choice("scale", scale, SCALES)
     chosen = [e.id for e in list_experiments()] if everything else [find(name).id for name in ids or []]
     _check_folder(output)
+    if scale == "smoke":
+        _compile_quickly()
     ss.use_all_cores()
     done: dict[str, tuple[Findings, float]] = {}
     with _progress() as progress:
@@ -143,6 +150,7 @@ def analyze_command(
     sizes = _numbers("--batch-sizes", batch_sizes, int, "whole numbers, such as 4,16,64")
     rates = _numbers("--learning-rates", learning_rates, float, "numbers, such as 0.01,0.1")
     _check_folder(output)
+    _compile_quickly()
     ss.use_all_cores()
     start = time.perf_counter()
     findings = run_analysis(

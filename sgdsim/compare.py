@@ -3,148 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from sgdsim import _checks
+from sgdsim.comparison import AGREE, DISAGREE, OUT, UNDERPOWERED, Comparison, Row
 from sgdsim.results.result import Result
 from sgdsim.solver.prediction import Prediction
+from sgdsim.statistics.tail_index import MIN_SAMPLES
 
-QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss")
-AGREE, DISAGREE, UNDERPOWERED, OUT = "agree", "disagree", "underpowered", "out of regime"
+QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss", "product_mean", "product_covariance")
 
 POWER = 0.1  # a standard error above this fraction of the scale cannot tell right from wrong
+SUSPECT = 4.0  # a kurtosis above it asks for the tail index
+FOURTH = 4.0  # moments of this order do not exist at or below this tail index
 MIN_GROUPS = 8
 DEFAULT_GROUPS = 64
 MAX_RHAT = 1.05
 ROUNDING = 64  # machine epsilons, relative to the largest parameter, that arithmetic alone may be off by
 
 
-class Row(NamedTuple):
-    """One compared quantity; for a vector or matrix, its entry with the largest |z|.
-
-    Attributes:
-        quantity: name, with the index of the shown entry, as in ``covariance[0,1]``.
-        simulated: measured value of that entry.
-        stderr: its standard error, from independent groups of chains.
-        predicted: its predicted value.
-        z: (simulated - predicted) / stderr.
-        relative_error: (simulated - predicted) / scale, the scale being |predicted| for losses,
-            sqrt(S_ii S_jj) for entry ij of a covariance S and sqrt(Sigma_ii) for the mean.
-        verdict: "agree", "disagree", "underpowered" or "out of regime".
-        threshold: |z| above which an entry disagrees, corrected for all entries and rows.
-        entries: how many distinct entries were tested.
-        note: why, where the verdict alone does not say it.
-    """
-
-    quantity: str
-    simulated: float
-    stderr: float
-    predicted: float
-    z: float
-    relative_error: float
-    verdict: str
-    threshold: float
-    entries: int
-    note: str = ""
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
-    """Verdicts of one comparison.
-
-    Attributes:
-        rows: one `Row` a quantity.
-        entries: z-scores of every entry, by quantity: shape (), (D,) or (D, D).
-        error_rate: probability that a correct prediction gets any "disagree".
-        regime: why the result is out of the prediction's regime; empty when it is not.
-        reference: the equation the prediction comes from.
-        approximation: "exact", "hessian" or "continuous".
-    """
-
-    rows: list[Row]
-    entries: dict[str, np.ndarray]
-    error_rate: float
-    regime: str
-    reference: str
-    approximation: str
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every row says "agree"."""
-        return bool(self.rows) and all(row.verdict == AGREE for row in self.rows)
-
-    @property
-    def disagrees(self) -> bool:
-        """Whether any row says "disagree" (an underpowered row says neither)."""
-        return any(row.verdict == DISAGREE for row in self.rows)
-
-    def table(self) -> str:
-        """Return a plain-text table."""
-        body = [format_row(row) for row in self.rows]
-        widths = [max(len(line[i]) for line in [HEADER, *body]) for i in range(len(HEADER))]
-        lines = [HEADER, tuple("-" * width for width in widths), *body]
-        text = "\n".join(
-            "  ".join(
-                cell.ljust(width) if i in (0, len(widths) - 1) else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
-        notes = sorted({row.note for row in self.rows if row.note})
-        return "\n".join([text, *(f"note: {note}" for note in notes)])
-
-    def to_markdown(self) -> str:
-        """Return the same table as GitHub-flavoured Markdown."""
-        align = ["---", *["---:"] * (len(HEADER) - 2), "---"]
-        lines = [HEADER, align, *(format_row(row) for row in self.rows)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain Python numbers and strings, ready for JSON (numbers that are not finite become None)."""
-        return {
-            "rows": [row_to_dict(row) for row in self.rows],
-            "agrees": self.agrees,
-            "error_rate": self.error_rate,
-            "regime": self.regime,
-            "reference": self.reference,
-            "approximation": self.approximation,
-        }
-
-    def __repr__(self) -> str:
-        verdicts = [row.verdict for row in self.rows]
-        counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
-        return f"Comparison({counts or 'nothing to compare'}; {self.approximation})\n{self.table()}"
-
-
-HEADER = ("quantity", "simulated", "stderr", "predicted", "z", "rel. error", "verdict")
-
-
-def format_row(row: Row) -> tuple[str, ...]:
-    """Return the cells of a row under `HEADER`, as short text."""
-    return (
-        row.quantity,
-        f"{row.simulated:.5g}",
-        f"{row.stderr:.2g}",
-        f"{row.predicted:.5g}",
-        f"{row.z:+.2f}" if math.isfinite(row.z) else str(row.z),
-        f"{100 * row.relative_error:+.2f}%" if math.isfinite(row.relative_error) else "-",
-        row.verdict,
-    )
-
-
-def row_to_dict(row: Row) -> dict[str, Any]:
-    """Return a row as plain Python, ready for JSON."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row._asdict().items()
-    }
-
-
-def compare(result: Result, prediction: Prediction, *, error_rate: float = 0.01) -> Comparison:
+@functools.singledispatch
+def compare(result: Any, prediction: Any, *, error_rate: float = 0.01) -> Comparison:
     """Hold every measured quantity against its prediction.
 
     The statistic of an entry is Student's t with (groups - 1) degrees of freedom; a row is judged by
@@ -152,9 +36,10 @@ def compare(result: Result, prediction: Prediction, *, error_rate: float = 0.01)
     number of rows, so that a correct prediction meets any "disagree" with probability `error_rate`.
 
     An entry is *underpowered* where its standard error is not finite or above 10% of its scale (see
-    `Row.relative_error`), where there are fewer than 8 groups, or (second moments) where the standard
-    error of the kurtosis is above 10% of it: then the fourth moment, on which the standard error itself
-    rests, was not measured. A row with such an entry says so, whatever its z. A row is *out of regime*
+    `Row.relative_error`), where there are fewer than 8 groups, or (second moments) where the fourth moment, on
+    which the standard error itself rests, was not measured to 10% or does not exist: a kurtosis above 4 asks for
+    the tail index, which must be above 4 (see `heavy_tails`). A row with such an entry says so, whatever its z.
+    A row is *out of regime*
     when chains diverged, the run was interrupted, R-hat is above 1.05 or the two configurations differ.
 
     Rounding errors of the chains count as one more standard error, added in quadrature: 64 machine
@@ -162,9 +47,14 @@ def compare(result: Result, prediction: Prediction, *, error_rate: float = 0.01)
     second moment's own scale. So where theory says exactly zero and nothing varies (b = n without
     replacement), zero agrees with zero.
 
+    Where the theory states an error of its own (`Prediction.theory_error`, as for Adam), z counts what the difference
+    exceeds that share of the scale by; where it says that it does not hold (`out_of_regime`), so does every row.
+
+    For what `gradient_variance` measured see `compare_gradient_variance`, which is called then.
+
     Args:
-        result: what `simulate` measured.
-        prediction: what `predict` says of the same problem, optimizer and batch size.
+        result: a `Result`, what `simulate` measured.
+        prediction: a `Prediction`, what `predict` says of the same problem, optimizer and batch size.
         error_rate: probability of any "disagree" for a correct prediction.
 
     Raises:
@@ -186,10 +76,11 @@ def compare(result: Result, prediction: Prediction, *, error_rate: float = 0.01)
             )
     groups = int(result.provenance.get("groups", DEFAULT_GROUPS))
     regime = _out_of_regime(result, prediction)
+    heavy = "" if regime else heavy_tails(result, prediction)
     level = 1 - (1 - rate) ** (1 / max(len(names), 1))
     rows, entries = [], {}
     for name in names:
-        row, entries[name] = _row(name, result, prediction, level=level, groups=groups, regime=regime)
+        row, entries[name] = _row(name, result, prediction, level=level, groups=groups, regime=regime, heavy=heavy)
         rows.append(row)
     return Comparison(rows, entries, rate, regime, prediction.reference, prediction.approximation)
 
@@ -227,20 +118,21 @@ def judge(
 
 
 def _row(
-    name: str, result: Result, prediction: Prediction, *, level: float, groups: int, regime: str
+    name: str, result: Result, prediction: Prediction, *, level: float, groups: int, regime: str, heavy: str
 ) -> tuple[Row, np.ndarray]:
     simulated = np.asarray(getattr(result, name), np.float64)
     stderr = np.broadcast_to(np.asarray(getattr(result, f"{name}_stderr"), np.float64), simulated.shape)
     predicted = np.asarray(getattr(prediction, name), np.float64)
     scale = _scale(name, prediction)
     difference = simulated - predicted
+    beyond = np.sign(difference) * np.maximum(np.abs(difference) - prediction.theory_error * scale, 0)
     rounding = _rounding(name, scale, result, prediction)
     zero = scale <= rounding
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = difference / np.hypot(stderr, rounding)
+        z = beyond / np.hypot(stderr, rounding)
         relative = np.where(scale > 0, difference / scale, np.where(difference == 0, 0.0, np.inf))
         weak = ~(stderr <= POWER * scale)
-    z = np.where(difference == 0, 0.0, z)
+    z = np.where(beyond == 0, 0.0, z)
     upper = np.triu(np.ones(z.shape, bool)) if z.ndim == 2 else np.ones(z.shape, bool)
     distinct = int(upper.sum())
     threshold = sidak_threshold(level, distinct, groups - 1)
@@ -258,7 +150,7 @@ def _row(
         verdict, note = UNDERPOWERED, f"{groups} groups of chains, fewer than {MIN_GROUPS}: run more chains"
     elif weak.any():
         verdict, note = UNDERPOWERED, f"standard error above {POWER:.0%} of scale: run more chains or steps"
-    elif name != "mean" and not zero.all() and (heavy := heavy_tails(result)):
+    elif not name.endswith("mean") and not zero.all() and heavy:
         verdict, note = UNDERPOWERED, heavy
     else:
         verdict = AGREE if shown.max() <= threshold else DISAGREE
@@ -289,8 +181,9 @@ def sidak_threshold(level: float, entries: int, dof: int) -> float:
 
 def _scale(name: str, prediction: Prediction) -> np.ndarray:
     """Return what a standard error of each entry has to be small against."""
-    if name == "mean":
-        return np.sqrt(np.clip(np.diag(np.atleast_2d(prediction.covariance)), 0, None))
+    if name.endswith("mean"):
+        covariance = getattr(prediction, name.replace("mean", "covariance"))
+        return np.sqrt(np.clip(np.diag(np.atleast_2d(covariance)), 0, None))
     value = np.asarray(getattr(prediction, name), np.float64)
     if value.ndim == 0:
         return np.abs(value)
@@ -302,12 +195,17 @@ def _rounding(name: str, scale: np.ndarray, result: Result, prediction: Predicti
     """Return how far rounding errors of the chains alone can move each entry."""
     dtype = str(result.provenance.get("dtype", "float32"))
     epsilon = float(np.finfo(np.float64 if "64" in dtype else np.float32).eps)
-    size = ROUNDING * epsilon * float(np.max(np.abs(prediction.mean), initial=1e-12))
-    return np.full(scale.shape, size) if name == "mean" else size**2 + ROUNDING / 4 * epsilon * scale
+    centre = prediction.product_mean if prediction.mean is None else prediction.mean
+    size = ROUNDING * epsilon * float(np.max(np.abs(centre), initial=1e-12))
+    return np.full(scale.shape, size) if name.endswith("mean") else size**2 + ROUNDING / 4 * epsilon * scale
 
 
-def heavy_tails(result: Result) -> str:
-    """Return why the standard errors of second moments are not to be trusted, or ""."""
+def heavy_tails(result: Result, prediction: Prediction | None = None) -> str:
+    """Return why the standard errors of second moments are not to be trusted, or "".
+
+    They rest on the fourth moment. It must be measured to 10%, and where the kurtosis is above 4 it must
+    exist: by the prediction's tail index, or, if it knows none, by all of the interval of the measured one.
+    """
     if result.kurtosis is None or result.kurtosis_stderr is None:
         return ""
     kurtosis = np.atleast_1d(np.asarray(result.kurtosis, np.float64))
@@ -320,10 +218,31 @@ def heavy_tails(result: Result) -> str:
             "heavy tails: the fourth moment was not measured to 10%, so nor was the standard error: "
             "run more chains or steps, or a smaller learning rate"
         )
+    if np.any(varies & (kurtosis > SUSPECT)) and (found := _lowest_tail_index(result, prediction))[0] <= FOURTH:
+        return (
+            f"heavy tails: the tail index is {found[1]}, so a fourth moment need not exist, nor a standard error: "
+            "use a smaller learning rate or a larger batch"
+        )
     return ""
 
 
+def _lowest_tail_index(result: Result, prediction: Prediction | None) -> tuple[float, str]:
+    """What the tail index is at least, and how it is told."""
+    if prediction is not None:
+        index, stderr = float(prediction.tail_index), float(prediction.tail_index_stderr)
+        if math.isfinite(index) and math.isfinite(stderr):
+            return index - 2 * stderr, f"{index:.3g} by theory"
+        if index == math.inf:
+            return index, "infinite"
+    if result.tail is None or result.tail_group is None or len(np.unique(result.tail)) < MIN_SAMPLES:
+        return math.inf, "not known"
+    found = result.tail_index()
+    return found.low, f"{found.low:.3g} to {found.high:.3g} as measured"
+
+
 def _out_of_regime(result: Result, prediction: Prediction) -> str:
+    if prediction.out_of_regime:
+        return prediction.out_of_regime
     if result.diverged > 0:
         return f"{result.diverged} of {result.chains} chains diverged"
     if result.status != "ok":

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+# Compiling is most of what the tests do: half of that time goes into passes that change no number.
+os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
 # Two devices, so that code for several of them runs; XLA_FLAGS of the caller wins.
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
     jax.config.update("jax_num_cpu_devices", 2)
 
 FAMILY_WISE_ERROR = 1e-4
@@ -37,6 +39,13 @@ def _assert_within_sigma(estimate, truth, stderr, comparisons=None):
         f"|z| = {abs(z[worst]):.2f} at index {tuple(map(int, worst))} is beyond {k:.2f} ({comparisons or z.size} "
         f"comparisons)\nestimate {estimate}\ntruth    {truth}\nstderr   {stderr}\nz        {z}"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Compiled programs of one file are of no use to the next, and all of them together take gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,47 @@ def test_heavy_tails_are_underpowered_except_for_the_mean():
     assert "heavy tails" in report.table()
 
 
+def kept_tail(index, n=4_000):
+    """The exact quantiles of a power law, as a run keeps them: 64 groups, the largest of a million."""
+    return dict(
+        tail=((np.arange(n) + 0.5) / 1e6) ** (-1 / index), tail_group=np.arange(n) % 64, tail_seen=1e6,
+        kurtosis=np.array([3.0, 9.0]), kurtosis_stderr=np.array([0.01, 0.3]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kurtosis", "theory", "measured", "verdict"),
+    [
+        (9.0, {"tail_index": 3.9, "tail_index_stderr": 0.0}, 6.0, UNDERPOWERED),
+        (9.0, {"tail_index": 4.2, "tail_index_stderr": 0.2}, 6.0, UNDERPOWERED),  # 2 standard errors reach below 4
+        (9.0, {"tail_index": 4.2, "tail_index_stderr": 0.0}, 3.0, AGREE),
+        (9.0, {"tail_index": np.inf, "tail_index_stderr": 0.0}, 3.0, AGREE),
+        (9.0, {}, 3.0, UNDERPOWERED),
+        (9.0, {"tail_index": 6.0, "tail_index_stderr": np.inf}, 3.0, UNDERPOWERED),
+        (9.0, {}, 6.0, AGREE),
+        (3.9, {"tail_index": 3.0, "tail_index_stderr": 0.0}, 3.0, AGREE),  # light: the index is not even asked for
+    ],
+)
+def test_a_fourth_moment_must_exist(kurtosis, theory, measured, verdict):
+    result = make_result(**{**kept_tail(measured), "kurtosis": np.array([3.0, kurtosis])})
+    report = compare(result, make_prediction(**theory))
+    assert [row.verdict for row in report.rows] == [AGREE] + 4 * [verdict]
+    assert ("tail index is" in report.table()) == (verdict == UNDERPOWERED)
+
+
+def test_light_tails_never_compute_the_tail_index():
+    def refuse():
+        raise AssertionError("asked for")
+
+    prediction = make_prediction(tail_index=refuse, tail_index_stderr=refuse)
+    assert verdicts(make_result(prediction), prediction) == {AGREE}
+
+
+def test_too_few_deviations_decide_nothing():
+    short = {name: value[:150] if np.ndim(value) else value for name, value in kept_tail(3.0).items()}
+    assert verdicts(make_result(**short), make_prediction()) == {AGREE}
+
+
 def test_an_underpowered_run_does_not_disagree():
     wrong = dataclasses.replace(make_prediction(), train_loss=9.0)
     assert verdicts(make_result(stderr=2.0), wrong) == {UNDERPOWERED}

@@ -25,7 +25,9 @@ FLOORS = {
     "kernels": 2, "optimizers": 2, "statistics": 2,
     "results": 3,
     "engine": 4, "solver": 4,
+    "comparison": 4,
     "compare": 5,
+    "compare_variance": 6,
     "plots": 6,
     "experiments": 7,
     "cli": 8,
@@ -36,6 +38,8 @@ FLOORS = {
 STRANGERS = {"engine": {"solver"}, "solver": {"engine", "kernels", "statistics"}}
 # Imports inside functions are for optional dependencies, and for the modules that exist only to use them.
 OPTIONAL = {"matplotlib", "pandas", "xarray", "h5netcdf", "h5py", "sklearn", "rich", "typer", "arviz"}
+# flax is no extra, but costs 0.6 s of import that only users of networks should pay.
+OPTIONAL |= {"flax"}
 LAZY = {"sgdsim.results.files", "sgdsim.results.export", "sgdsim.cli"}
 # The command line is a user like any other.
 USERS = {"cli", "__main__"}

@@ -96,3 +96,13 @@ def test_missing_matplotlib_says_how_to_get_it(monkeypatch):
 def test_a_result_draws_what_it_holds():
     result = make_result(final=np.zeros((0, 2)))
     rendered(plots.covariance_ellipses(result, make_prediction()))
+
+
+@pytest.mark.parametrize("exact", [None, 2.0])
+def test_survival(exact):
+    tail = (np.arange(1_000) + 0.5) ** -0.5
+    estimate = SimpleNamespace(index=2.1, low=1.8, high=2.5, threshold=tail[400], exceedances=400, level=0.95)
+    ax = rendered(plots.survival(tail, 1e5, estimate, exact=exact, title="aλ = 0.6"))
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    labels = " ".join(text.get_text() for text in ax.get_legend().get_texts())
+    assert ("exact slope 2" in labels) == (exact is not None) and "1.8 to 2.5" in labels

@@ -50,14 +50,15 @@ def batched(transform: optax.GradientTransformation) -> optax.GradientTransforma
     return optax.GradientTransformation(jax.vmap(transform.init, in_axes=-1, out_axes=-1), update)
 
 
-def _transformation(shared: Shared, unit: Unit, transform: Any) -> optax.GradientTransformation:
+def transformation(shared: Shared, unit: Unit, transform: Any) -> optax.GradientTransformation:
+    """The optimizer of a unit, or one copy of an optax transformation for each chain."""
     if transform is not None:
         return batched(transform)
     optimizer: Optimizer = jax.tree.map(lambda leaf: leaf[unit.optimizer], shared.optimizers)
     return optimizer.as_optax(shared.problem)
 
 
-def _over_blocks(function: Any, mesh: Mesh | None) -> Any:
+def over_blocks(function: Any, mesh: Mesh | None) -> Any:
     """`function(shared, block)` for every block: in turn on a device, blocks spread over devices."""
 
     def in_turn(shared: Any, blocks: Any) -> Any:
@@ -76,9 +77,9 @@ def begin(shared: Shared, units: Unit, params: Any, alive: Any, *, transform: An
     def block(shared: Shared, args: tuple[Unit, Any, Any]) -> BlockState:
         unit, params, alive = args
         sampler = shared.kernels.entry(unit.kernel).init(jax.random.fold_in(unit.key, 1), params.shape[-1])
-        return BlockState(params, _transformation(shared, unit, transform).init(params), sampler, alive)
+        return BlockState(params, transformation(shared, unit, transform).init(params), sampler, alive)
 
-    return _over_blocks(block, mesh)(shared, (units, params, alive))
+    return over_blocks(block, mesh)(shared, (units, params, alive))
 
 
 @functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups"))
@@ -105,7 +106,7 @@ def advance(
         shared, start, rounds, inner, measure = shared_and_counts
         unit, state = args
         kernel = shared.kernels.entry(unit.kernel)
-        optimizer = _transformation(shared, unit, transform)
+        optimizer = transformation(shared, unit, transform)
         steps_key = jax.random.fold_in(unit.key, 0)
         dimension, chains = state.params.shape
         dtype = state.params.dtype
@@ -143,4 +144,4 @@ def advance(
         state, sums = jax.lax.fori_loop(0, rounds, one_round, (state, zero))
         return state, sums, centre
 
-    return _over_blocks(block, mesh)((shared, start, rounds, inner, measure), (units, states))
+    return over_blocks(block, mesh)((shared, start, rounds, inner, measure), (units, states))

@@ -13,23 +13,28 @@ import optax
 from sgdsim._version import __version__
 from sgdsim.engine.configure import Run
 from sgdsim.engine.ensemble import Ensemble, Measured
+from sgdsim.engine.quantities import quantities
 from sgdsim.results import QUANTITIES, Result
 from sgdsim.statistics import rank_normalised_rhat, streaming_rhat
+from sgdsim.statistics.largest import Tail, TailSums, joint_tail
 from sgdsim.statistics.moments import CentralMoments
-
-_TAIL = 4096
+from sgdsim.statistics.product import ProductTotals
 
 
 def assemble(measured: Measured, run: Run, ensemble: Ensemble, provenance: dict[str, Any]) -> Result:
     """Statistics over both halves, diagnostics, and where it all came from."""
-    numbers = _finalize(run, _both_halves(run, measured.halves))
+    totals = _both_halves(run, measured.halves) or []
+    numbers = quantities(run.statistics, totals) if totals else {}
+    tail = _tail(totals)
     known = {f"{name}{end}" for name in QUANTITIES for end in ("", "_stderr")}
     fields = {name: numbers.get(name) for name in known}
     diverged = int((~measured.alive).sum())
     status = "diverged" if diverged else "interrupted" if ensemble.interrupted else "ok"
     return Result(
         **fields,
-        tail=_largest(measured, numbers.get("mean")),
+        tail=tail and tail.deviations,
+        tail_group=tail and tail.group,
+        tail_seen=tail and tail.seen,
         ess=_effective_sample_size(numbers),
         rhat=_rhat(measured),
         chains=run.chains,
@@ -84,18 +89,6 @@ def _both_halves(run: Run, halves: list[Any]) -> list[Any] | None:
         return [s.merge(x, y) for s, x, y in zip(run.statistics, first, second, strict=True)]
 
 
-def _finalize(run: Run, totals: list[Any] | None) -> dict[str, Any]:
-    numbers: dict[str, Any] = {}
-    if totals is None:
-        return numbers
-    # A diverged run overflows here; its status and count say so.
-    with np.errstate(over="ignore", invalid="ignore"):
-        for statistic, total in zip(run.statistics, totals, strict=True):
-            for name, (value, stderr) in statistic.finalize(total).items():
-                numbers[name], numbers[f"{name}_stderr"] = value, stderr
-    return numbers
-
-
 def _effective_sample_size(numbers: dict[str, Any]) -> Any:
     covariance = numbers.get("covariance", numbers.get("variance"))
     if covariance is None:
@@ -107,6 +100,9 @@ def _effective_sample_size(numbers: dict[str, Any]) -> Any:
 
 def _rhat(measured: Measured) -> Any:
     ranked = rank_normalised_rhat(measured.snapshots)
+    product = [x.moments for half in measured.halves if half for x in half if isinstance(x, ProductTotals)]
+    if len(product) == 2:  # the weights of a linear network wander along their gauge: its product settles
+        return streaming_rhat(product)
     halves = [x for half in measured.halves if half for x in half if isinstance(x, CentralMoments)]
     if len(halves) < 2:
         return ranked if len(measured.snapshots) else None
@@ -114,17 +110,14 @@ def _rhat(measured: Measured) -> Any:
         return np.fmax(ranked, streaming_rhat(halves))
 
 
-def _largest(measured: Measured, mean: Any) -> Any:
-    if mean is None:
-        return None
-    live = measured.final[measured.alive].astype(np.float64)
-    return np.sort(np.linalg.norm(live - mean, axis=1))[::-1][:_TAIL]
+def _tail(totals: list[Any]) -> Tail | None:
+    return next((joint_tail(total) for total in totals if isinstance(total, TailSums)), None)
 
 
 def _record(run: Run, measured: Measured) -> dict[str, np.ndarray] | None:
     if not run.record:
         return None
-    rows = [_finalize(run, totals) for totals in measured.record]
+    rows = measured.record
     series = {"step": np.array(run.record[: len(rows)])}
     for name in rows[0] if rows else ():
         series[name] = np.stack([row[name] for row in rows])

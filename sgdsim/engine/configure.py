@@ -11,8 +11,8 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim.engine.schedule import default_thin
 from sgdsim.optimizers import Optimizer, check_optimizer
-from sgdsim.problems import Problem
-from sgdsim.statistics import GradientNoise, LargestDeviations, Losses, Moments, Statistic
+from sgdsim.problems import DeepLinear, Problem, TwoLayerLinear
+from sgdsim.statistics import GradientNoise, LargestDeviations, Losses, Moments, ProductMoments, Statistic
 
 # Beyond it the D x D sums of every group would outgrow the chains themselves.
 _FULL_COVARIANCE = 256
@@ -55,7 +55,7 @@ def configure(
     burn_in = _checks.integer("burn_in", burn_in, low=0, high=steps - 1,
                               remedy=f"leave steps to measure: burn_in={steps // 5} of steps={steps}")
     known, transform = check_optimizer(optimizer, problem.dimension)
-    chosen = default_statistics(problem.dimension) if statistics is None else tuple(statistics)
+    chosen = default_statistics(problem) if statistics is None else tuple(statistics)
     for statistic in chosen:
         if not all(hasattr(statistic, name) for name in ("init", "update", "collect", "merge", "finalize")):
             raise _checks.error("statistics", statistic, "statistics with init, update, collect, merge, finalize",
@@ -75,11 +75,17 @@ def configure(
     )
 
 
-def default_statistics(dimension: int) -> tuple[Statistic, ...]:
-    """Full covariances up to 256 parameters, variances alone beyond; losses, gradient noise and the tail."""
-    if dimension <= _FULL_COVARIANCE:
-        return Moments(), Losses(), GradientNoise(), LargestDeviations()
-    return Moments(full=False), Losses(), LargestDeviations()
+def default_statistics(problem: Problem) -> tuple[Statistic, ...]:
+    """Full covariances up to 256 parameters, variances alone beyond; losses, gradient noise and the tail.
+
+    A linear network's product settles where its weights do not: it is measured too.
+    """
+    product: tuple[Statistic, ...] = ()
+    if isinstance(problem, TwoLayerLinear | DeepLinear) and problem.target.size <= _FULL_COVARIANCE:
+        product = (ProductMoments(problem),)
+    if problem.dimension <= _FULL_COVARIANCE:
+        return Moments(), Losses(), GradientNoise(), LargestDeviations(), *product
+    return Moments(full=False), Losses(), LargestDeviations(), *product
 
 
 def _check_dtype(dtype: Any) -> np.dtype:

@@ -23,7 +23,7 @@ def use_all_cores() -> int:
     Raises:
         RuntimeError: JAX has already started its backend.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> ss.use_all_cores() >= 1
         True

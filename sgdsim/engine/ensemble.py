@@ -17,6 +17,7 @@ from sgdsim.engine.blocks import Blocks, plan_blocks
 from sgdsim.engine.configure import Run
 from sgdsim.engine.devices import make_mesh, resolve_devices
 from sgdsim.engine.progress import ProgressBar
+from sgdsim.engine.quantities import quantities
 from sgdsim.engine.schedule import Segment, plan_segments
 from sgdsim.kernels import Kernel, kernel_table
 from sgdsim.optimizers import Optimizer
@@ -36,7 +37,7 @@ class Measured(NamedTuple):
     """What one configuration measured."""
 
     halves: list[list[Any]]  # totals of each statistic over the first and the second half
-    record: list[list[Any]]  # totals of each statistic at each recorded step
+    record: list[dict[str, Any]]  # quantities at each recorded step
     snapshots: np.ndarray  # (times, some chains, D)
     final: np.ndarray  # (chains, D)
     alive: np.ndarray  # (chains,)
@@ -64,7 +65,7 @@ def run_ensemble(
 ) -> Ensemble:
     """Simulate every configuration; all of them are one compilation."""
     begun = time.perf_counter()
-    with _precision(run.dtype):
+    with precision(run.dtype):
         chosen = resolve_devices(devices)
         mesh = make_mesh(chosen)
         blocks = plan_blocks(run.chains, problem.dimension, chosen[0].platform)
@@ -72,7 +73,7 @@ def run_ensemble(
         shared = cast(Shared(kernel_table(kernels), stacked, problem, run.statistics), run.dtype)
         padded = -(-blocks.number * len(configurations) // len(chosen)) * len(chosen)
         units = _units(configurations, blocks, run.seed, padded)
-        params, alive = _start(run, blocks, len(configurations), padded)
+        params, alive = start_states(run, blocks, len(configurations), padded)
         how = {"transform": run.transform, "mesh": mesh}
         states = begin(shared, units, params, alive, **how)
         collector = _Collector(run, blocks, len(configurations))
@@ -95,7 +96,8 @@ def run_ensemble(
     return Ensemble(measured, blocks, chosen, done, interrupted, time.perf_counter() - begun)
 
 
-def _precision(dtype: np.dtype) -> Any:
+def precision(dtype: np.dtype) -> Any:
+    """Double precision inside, where chains ask for it; whatever the user has set stays outside."""
     return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
 
 
@@ -110,7 +112,7 @@ def _units(configurations: Sequence[Configuration], blocks: Blocks, seed: int, p
     return Unit(jnp.asarray(table[which, 0]), jnp.asarray(table[which, 1]), keys)
 
 
-def _start(run: Run, blocks: Blocks, configurations: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
+def start_states(run: Run, blocks: Blocks, configurations: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
     """Starting points (units, D, size) and which chains count (units, size)."""
     alive = np.arange(blocks.size) < blocks.valid[:, None]
     shape = (blocks.number, blocks.size, run.initial.shape[-1])
@@ -130,7 +132,7 @@ class _Collector:
     def __init__(self, run: Run, blocks: Blocks, configurations: int):
         self._run, self._blocks, self._configurations = run, blocks, configurations
         self._halves: list[list[Any]] = [[None, None] for _ in range(configurations)]
-        self._record: list[list[Any]] = [[] for _ in range(configurations)]
+        self._record: list[list[dict[str, Any]]] = [[] for _ in range(configurations)]
         self._snapshots: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, segment: Segment, states: BlockState, sums: Any, centre: Any) -> None:
@@ -141,7 +143,7 @@ class _Collector:
             for c in range(self._configurations):
                 totals = self._collect(c, wide, centres)
                 if segment.record:
-                    self._record[c].append(totals)
+                    self._record[c].append(quantities(self._run.statistics, totals))
                 else:
                     before = self._halves[c][segment.half]
                     self._halves[c][segment.half] = totals if before is None else self._merge(before, totals)

@@ -60,7 +60,7 @@ def simulate(
         ValueError: an argument is outside its range, before anything is compiled.
         NotImplementedError: `checkpoint` is given.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
         >>> result = ss.simulate(problem, ss.SGD(0.3), batch_size=8, chains=500, steps=300, burn_in=100)

@@ -65,7 +65,7 @@ def sweep(
     Raises:
         ValueError: an argument is outside its range, or an axis is empty.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[1.0], label_noise=1.0)
         >>> grid = ss.sweep(problem, ss.SGD(0.1), batch_size=[1, 4], learning_rate=[0.1, 0.2],

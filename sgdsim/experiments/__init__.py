@@ -19,6 +19,7 @@ from sgdsim.experiments import scaling_law as scaling_law
 from sgdsim.experiments import second_order as second_order
 from sgdsim.experiments import stability_map as stability_map
 from sgdsim.experiments import table2 as table2
+from sgdsim.experiments import tails as tails
 from sgdsim.experiments import variance_epochs as variance_epochs
 from sgdsim.experiments import variance_fig1_left as variance_fig1_left
 from sgdsim.experiments import variance_fig1_right as variance_fig1_right

@@ -33,7 +33,7 @@ class Adalayer:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> ss.Adalayer(0.01, layers=[2, 1]).dimension
         3

@@ -31,7 +31,7 @@ class Adam:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> float(ss.Adam(learning_rate=0.01).b2)
         0.999

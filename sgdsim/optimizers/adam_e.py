@@ -33,7 +33,7 @@ class AdamE:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> float(ss.AdamE(learning_rate=0.01, exponent=0.25).exponent)
         0.25

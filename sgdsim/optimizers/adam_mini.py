@@ -31,7 +31,7 @@ class AdamMini:
     Raises:
         ValueError: an argument is outside its range, or the blocks are no partition.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> ss.AdamMini(0.01, blocks=[[0, 2], [1]]).dimension
         3

@@ -45,7 +45,7 @@ class AdaptiveGradient:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> clipped = ss.AdaptiveGradient(0.01, S=lambda v: 1 / (v + 1.0) ** 0.5, b2=0.99)
         >>> float(clipped.b2)

@@ -56,7 +56,7 @@ class NaturalGradient:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
         >>> law = ss.predict(problem, ss.NaturalGradient(0.2), batch_size=8)

@@ -33,7 +33,7 @@ class RMSProp:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> float(ss.RMSProp(learning_rate=0.01).b2)
         0.99

@@ -36,7 +36,7 @@ class SGD:
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> float(ss.SGD(learning_rate=0.1, momentum=0.9).learning_rate)
         0.1

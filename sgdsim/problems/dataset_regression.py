@@ -27,7 +27,7 @@ class DatasetRegression:
     Raises:
         ValueError: shapes do not match, or a value is not finite.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.DatasetRegression(features=[[1.0], [2.0]], targets=[1.0, 2.0])
         >>> round(float(problem.minimum[0]), 12)

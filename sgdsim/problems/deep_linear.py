@@ -29,7 +29,7 @@ class DeepLinear(LinearLayers):
     Raises:
         ValueError: a teacher is not a matrix, shapes do not chain, or a value is not finite.
 
-    Example:
+    Examples:
         >>> import numpy as np, sgdsim as ss
         >>> problem = ss.DeepLinear([np.ones((3, 2)), np.ones((3, 3)), np.ones((1, 3))])
         >>> problem.dimension, problem.shapes

@@ -43,7 +43,7 @@ class FlaxNetwork:
     Raises:
         ValueError: module, features, targets and loss do not fit each other, or a value is not finite.
 
-    Example:
+    Examples:
         >>> import flax.linen as nn
         >>> import numpy as np
         >>> import sgdsim as ss

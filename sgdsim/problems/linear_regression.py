@@ -31,7 +31,7 @@ class LinearRegression:
     Raises:
         ValueError: a matrix is not symmetric or positive semi-definite, or shapes do not match.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
         >>> float(problem.loss(problem.minimum))  # the label noise that no model removes: sigma^2 / 2

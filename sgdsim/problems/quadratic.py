@@ -24,7 +24,7 @@ class Quadratic:
     Raises:
         ValueError: a matrix is not symmetric, not positive semi-definite, or of the wrong shape.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.Quadratic(hessian=[1.0, 0.5], noise_covariance=[1.0, 1.0])
         >>> float(problem.loss(problem.minimum))

@@ -28,7 +28,7 @@ class TwoLayerLinear(LinearLayers):
     Raises:
         ValueError: a teacher is not a matrix, the two do not chain, or a value is not finite.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear(teacher_inner=[[1.0, 0.5], [0.0, 1.0]], teacher_outer=[[2.0, -1.0]])
         >>> w = problem.flatten([[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0]])

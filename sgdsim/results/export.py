@@ -22,6 +22,7 @@ _DIMENSIONS = {
     "ess": ("parameter",),
     "rhat": ("parameter",),
     "tail": ("rank",),
+    "tail_group": ("rank",),
     "final": ("chain", "parameter"),
     "snapshots": ("snapshot", "snapshot_chain", "parameter"),
 }
@@ -33,7 +34,9 @@ _NOTES = {
     "kurtosis": "E d^4 / (E d^2)^2; 3 for a Gaussian",
     "ess": "effective sample size of the mean",
     "rhat": "nested split R-hat",
-    "tail": "largest deviations |w - mean| over chains at the last step",
+    "tail": "largest deviations |w - minimum| over chains and measured steps",
+    "tail_group": "independent group of chains of each of `tail`",
+    "tail_seen": "number of (chain, measured step) pairs behind `tail`",
 }
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim import _checks
+from sgdsim.statistics.tail_index import TailEstimate, tail_index
+
 QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss", "kurtosis")
 
 
@@ -25,7 +28,8 @@ class Result:
         train_loss: averaged training loss, label noise and penalty included.
         test_loss: averaged excess loss.
         kurtosis: E d^4 / (E d^2)^2 of each parameter (3 for a Gaussian), shape (D,).
-        tail: largest deviations |w - mean| over chains at the last step, descending.
+        tail: largest deviations |w - minimum| over all chains and measured steps, descending: none above the
+            last was dropped.
         ess: effective sample size of the mean of each parameter, shape (D,).
         rhat: nested split R-hat of each parameter, shape (D,); above 1.01 the run had not settled.
         chains: number of chains.
@@ -34,6 +38,8 @@ class Result:
         record: time series of ensemble statistics at the recorded steps, by name, or None.
         final: parameters of every chain after the last step, shape (chains, D).
         provenance: versions, configuration, seed, device, timing.
+        tail_group: independent group of chains that each of `tail` came from.
+        tail_seen: how many (chain, measured step) pairs `tail` holds the largest of.
     """
 
     mean: Any
@@ -59,6 +65,15 @@ class Result:
     snapshots: Any
     provenance: dict[str, Any]
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tail_group: Any = None
+    tail_seen: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """What further statistics measured, `result.product_covariance` say, is an attribute like the rest."""
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"this result has no {name!r}; a further statistic may measure it")
 
     def __repr__(self) -> str:
         how = self.provenance
@@ -66,6 +81,23 @@ class Result:
             f"Result({how.get('problem')}, {how.get('optimizer')}, batch_size={how.get('batch_size')}, "
             f"chains={self.chains}, steps={how.get('steps')}, status={self.status!r})"
         )
+
+    def tail_index(self, **options: Any) -> TailEstimate:
+        """Exponent of P(|w - minimum| > x), from `tail`; its interval rests on independent groups of chains.
+
+        Args:
+            options: `method`, `level` and `decay` of `statistics.tail_index`.
+
+        Raises:
+            ValueError: no `LargestDeviations` were measured, chains diverged, or fewer than 200 were kept.
+        """
+        if self.tail is None or self.tail_group is None:
+            raise _checks.error("statistics", "without LargestDeviations", "such that the tail is kept",
+                                "measure ss.statistics.LargestDeviations(), which is among the defaults")
+        if self.diverged:
+            raise _checks.error("diverged", self.diverged, "0: a chain cut off at 1e18 is no tail",
+                                "use a smaller learning rate, or ss.statistics.tail_index(result.tail) all the same")
+        return tail_index(self.tail, groups=self.tail_group, total=int(self.tail_seen or 0), **options)
 
     def save(self, path: str | Path) -> Path:
         """Write NetCDF (needs `pip install 'sgdsim[results]'`); a round trip through `ss.load` is exact."""

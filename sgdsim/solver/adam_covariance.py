@@ -217,7 +217,7 @@ def adaptive_law(
         ValueError: an argument is out of range, the Hessian is singular, or a parameter has no gradient noise.
         NotImplementedError: there is no theory for this problem, optimizer, schedule or sampling.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.Quadratic(hessian=[1.0], noise_covariance=[1.0])
         >>> law = ss.solver.adaptive_law(problem, ss.Adam(0.1, b1=0.0, b2=0.99), batch_size=1)

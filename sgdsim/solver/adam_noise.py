@@ -43,7 +43,7 @@ def adam_noise_coefficients(b1: float, b2: float, *, n: int | None = None, eps: 
     Raises:
         ValueError: a beta is outside [0, 1), n < 1 or eps < 0.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> [round(c, 4) for c in ss.solver.adam_noise_coefficients(0.9, 0.99)]
         [143.7289, 45.1473, -49.2038, -0.0098, -0.1869]

@@ -68,7 +68,7 @@ def adam_sharpness_coefficient(
     Warns:
         UserWarning: "second" beyond a noise ratio of 0.05.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> round(ss.solver.adam_sharpness_coefficient(0.9, 0.99, 0.25, order="resummed"), 3)
         -56.16
@@ -178,7 +178,7 @@ def adam_thresholds(*, b1: float | None = None, b2: float | None = None, low: fl
     Raises:
         ValueError: not exactly one beta is given, one is out of range, or S is not monotone on the interval.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> found = ss.solver.adam_thresholds(b1=0.9)
         >>> round(found.start, 10), round(found.smallest, 10), found.limit

@@ -191,7 +191,7 @@ def noise_covariance_near_minimum(
         ValueError: an argument does not fit.
         NotImplementedError: sampling is "epochs".
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from sgdsim.solver import minibatch_covariance, noise_covariance_near_minimum
         >>> x, y = np.array([[1.0], [-1.0]]), np.array([1.5, -0.5])  # residuals of w = 1: both 0.5 in size
@@ -235,7 +235,7 @@ def minibatch_covariance(
         ValueError: an argument does not fit.
         NotImplementedError: sampling is "epochs".
 
-    Example:
+    Examples:
         >>> from sgdsim.solver import minibatch_covariance
         >>> how = {"batch_size": 1, "features": [[1.0], [1.0]], "targets": [1.0, -1.0]}
         >>> float(minibatch_covariance(lambda w, x: x @ w, [0.0], **how)[0, 0])
@@ -285,7 +285,7 @@ def covariance_near_minimum(
         ValueError: `params` is no minimum, or training around it is unstable.
         NotImplementedError: the optimizer is not SGD at a constant rate.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> from sgdsim.solver import covariance_near_minimum
         >>> how = {"batch_size": 4, "features": [[1.0], [-1.0]], "targets": [1.5, -0.5]}

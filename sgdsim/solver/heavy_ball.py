@@ -48,7 +48,7 @@ def stationary_covariance(hessian: Any, noise: Any, learning_rate_matrix: Any, m
     Raises:
         ValueError: full-batch descent itself is unstable (spectral radius >= 1; concrete inputs only).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from sgdsim.solver import stationary_covariance
         >>> float(stationary_covariance(np.eye(1), np.eye(1), 0.5 * np.eye(1))[0, 0])  # l / (2 - l)

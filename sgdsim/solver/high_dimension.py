@@ -37,7 +37,7 @@ def high_dimension_law(
     Raises:
         ValueError: an argument is out of range, or lambda is at or past the mean-square limit.
 
-    Example:
+    Examples:
         >>> from sgdsim.solver import high_dimension_law, marchenko_pastur
         >>> spectrum = marchenko_pastur(1000, ratio=2.0)
         >>> round(high_dimension_law(spectrum, 0.01, 32, label_noise=1.0, ratio=2.0), 4)
@@ -89,7 +89,7 @@ def marchenko_pastur(dimension: int, *, ratio: float, variance: float = 1.0) -> 
     Raises:
         ValueError: an argument is out of range.
 
-    Example:
+    Examples:
         >>> from sgdsim.solver import marchenko_pastur
         >>> h = marchenko_pastur(1000, ratio=4.0)
         >>> round(float(h.mean()), 3), round(float((h**2).mean()), 3)  # 1 and 1 + 1/alpha

@@ -51,7 +51,7 @@ def predict_linear_network(
         ValueError: no label noise, or a learning rate at or past the limit.
         NotImplementedError: a deeper network, another optimizer, a preconditioner or a schedule.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[1.0]], [[1.0]], label_noise=0.3)
         >>> law = ss.predict(problem, ss.SGD(0.05), batch_size=4)
@@ -116,7 +116,7 @@ def flattest_minimum(problem: TwoLayerLinear) -> Vector:
     Args:
         problem: a TwoLayerLinear; its label noise does not matter.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[4.0]], [[1.0]])
         >>> ss.solver.flattest_minimum(problem).tolist()

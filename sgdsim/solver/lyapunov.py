@@ -22,7 +22,7 @@ _SMALL = 64  # up to this size, batched products in NumPy's BLAS take half as lo
 def spectral_radius(a: Any) -> float:
     """The largest |eigenvalue| of a square matrix, or of a stack (..., D, D) of them.
 
-    Example:
+    Examples:
         >>> from sgdsim.solver import spectral_radius
         >>> spectral_radius([[0.5, 0.0], [0.0, -0.25]])
         0.5
@@ -45,7 +45,7 @@ def discrete_lyapunov(a: Any, q: Any) -> Any:
     Raises:
         ValueError: shapes do not match, an entry is not finite, or a concrete A has spectral radius >= 1.
 
-    Example:
+    Examples:
         >>> from sgdsim.solver import discrete_lyapunov
         >>> float(discrete_lyapunov([[0.5]], [[3.0]])[0, 0])
         4.0

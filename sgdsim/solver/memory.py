@@ -151,7 +151,7 @@ def memoryless(
         ValueError: an argument is out of range, or the batches do not fit the problem.
         NotImplementedError: the learning rate is a schedule.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.Quadratic(hessian=[2.0], noise_covariance=[0.0])
         >>> form = ss.solver.memoryless(problem, ss.SGD(0.01, momentum=0.5))

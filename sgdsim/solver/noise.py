@@ -216,7 +216,7 @@ def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | N
         ValueError: `w` or `batch_size` is out of range, or `sampling` does not fit the problem.
         NotImplementedError: another problem, or "epochs".
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> from sgdsim.solver import gradient_covariance
         >>> problem = ss.DatasetRegression(features=[[1.0], [1.0]], targets=[1.0, -1.0])

@@ -63,7 +63,7 @@ def momentum_permutation_coefficients(
     Raises:
         ValueError: an argument is outside its range.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> found = ss.solver.momentum_permutation_coefficients(0.9, batch_size=4, n=100)
         >>> round(found.full_batch, 10), round(found.noise, 10)
@@ -115,7 +115,7 @@ def permutation_average(
     Raises:
         ValueError: an argument is out of range, or the method does not go with the optimizer.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.DatasetRegression([[1.0], [2.0], [0.5], [1.5]], [1.0, 1.0, 0.0, 2.0])
         >>> found = ss.solver.permutation_average(problem, ss.SGD(0.1, momentum=0.5), [2.0], batch_size=2)

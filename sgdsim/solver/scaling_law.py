@@ -93,7 +93,7 @@ def linear_scaling(
     Raises:
         ValueError: an argument is out of range, or the optimizer has no learning rate to replace.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> from sgdsim.solver import linear_scaling
         >>> problem = ss.LinearRegression(covariance=[1.0], label_noise=1.0)

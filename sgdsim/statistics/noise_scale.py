@@ -65,7 +65,7 @@ def simple_noise_scale(
         ValueError: an argument is out of range, or there are fewer than 3 examples.
         NotImplementedError: there is no sampler for the problem: pass examples.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.DatasetRegression([[1.0], [2.0], [3.0]], [1.0, 1.0, 1.0])
         >>> round(ss.statistics.simple_noise_scale(problem, [0.0]).value, 6)  # gradients -1, -2, -3
@@ -107,7 +107,7 @@ def batch_noise_scale(
     Raises:
         ValueError: sizes are not increasing, shapes differ, or there are fewer than 3 pairs.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> found = ss.statistics.batch_noise_scale([3.0, 3.2, 2.8], [1.5, 1.4, 1.6], batch_sizes=(1, 4))
         >>> round(found.trace, 6), round(found.squared_norm, 6), round(found.value, 6)

@@ -71,7 +71,7 @@ def fit_polynomial(
     Warns:
         UserWarning: chi-square says that the curve misses the data, as in the wrong basis.
 
-    Example:
+    Examples:
         >>> import numpy as np, sgdsim as ss
         >>> b = np.array([1, 2, 4, 8, 16, 32, 64])
         >>> exact = 3.0 / b + 2.0 / b**2

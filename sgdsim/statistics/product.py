@@ -27,7 +27,7 @@ class ProductMoments:
     Args:
         problem: the linear network (`TwoLayerLinear`, `DeepLinear`) that is measured.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[1.0]], [[1.0]], label_noise=0.3)
         >>> chosen = [ss.statistics.ProductMoments(problem)]

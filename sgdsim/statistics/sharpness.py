@@ -33,7 +33,7 @@ def linf_sharpness(problem: Any, w: Any, radius: float, *, steps: int = 20) -> A
     Raises:
         ValueError: an argument is outside its range, or the first axis of `w` is not D.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.Quadratic(hessian=[2.0, 1.0], noise_covariance=[0.0, 0.0])
         >>> round(float(ss.statistics.linf_sharpness(problem, [1.0, -1.0], radius=0.1)), 4)  # 0.3 + 0.015

@@ -38,7 +38,10 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("data", "data, decay and label noise")  # subsets with a constant rate cover the same code
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 def test_quadratic_losses(name):
     problem, rate, start, sampling = CASES[name]
     setting = {"batch_sizes": [10, 20], "steps": 4, "initial": start, "sampling": sampling}

@@ -11,9 +11,12 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from flax import linen as nn
+from flax import nnx
 
 import sgdsim as ss
 from sgdsim import cli
+from sgdsim.solver.predict import BeyondLimit
 
 NAN, INF = float("nan"), float("inf")
 FRAME = pd.DataFrame({"a": [1.0, 2.0, 3.0, 5.0], "b": [0.5, -1.0, 0.0, 2.0], "y": [1.0, 0.0, 2.0, 1.5]})
@@ -27,6 +30,16 @@ def dataset(features=((1.0, 2.0), (0.5, 1.0), (2.0, -1.0)), targets=(1.0, 2.0, 3
     return ss.DatasetRegression(features, targets, **rest)
 
 
+def network(module=None, features=((1.0, 2.0), (0.5, 1.0), (2.0, -1.0)), targets=(0, 1, 1), loss="cross_entropy",
+            **rest):
+    return ss.FlaxNetwork(nn.Dense(2) if module is None else module, features, targets, loss, **rest)
+
+
+def near_minimum(**rest):
+    settings = {"batch_size": 2, "features": [[1.0], [2.0]], "targets": [1.0, 2.0], **rest}
+    return ss.solver.noise_covariance_near_minimum(lambda w, x: x @ w, settings.pop("params", [1.0]), **settings)
+
+
 def simulate(problem=None, optimizer=None, **rest):
     settings = {"batch_size": 2, "chains": 64, "steps": 10, **rest}
     return ss.simulate(problem or linear(label_noise=0.5), optimizer or ss.SGD(0.1), **settings)
@@ -36,8 +49,34 @@ def predict(problem=None, optimizer=None, **rest):
     return ss.predict(problem or linear(label_noise=0.5), optimizer or ss.SGD(0.1), **{"batch_size": 2, **rest})
 
 
+def exact(learning_rate=0.1, **rest):
+    settings = {"batch_sizes": [1, 2], "steps": 2, **rest}
+    return ss.solver.gradient_variance(dataset(), learning_rate, **settings)
+
+
+def polynomial(problem=None, **rest):
+    return ss.solver.gradient_variance_polynomial(problem or dataset(), 0.1, **{"step": 1, **rest})
+
+
+def two_layer(inner=((1.0,), (2.0,)), outer=((1.0, -1.0),), **rest):
+    return ss.TwoLayerLinear(inner, outer, **rest)
+
+
+def tail(samples=None, **rest):
+    return ss.statistics.tail_index(np.arange(1.0, 501.0) if samples is None else samples, **rest)
+
+
 def table(frame, target="y", **rest):
     return ss.DatasetRegression.from_table(frame, target=target, **rest)
+
+
+def measured_variance(problem=None, optimizer=None, **rest):
+    settings = {"batch_sizes": [1, 2], "steps": 3, "runs": 16, **rest}
+    return ss.gradient_variance(problem or linear(label_noise=0.5), optimizer or ss.SGD(0.1), **settings)
+
+
+def fitted(batch_sizes=(1, 2, 4, 8), variance=(4.0, 2.0, 1.0, 0.5), stderr=(0.1, 0.1, 0.1, 0.1), **rest):
+    return ss.fit_polynomial(batch_sizes, variance, stderr, **rest)
 
 
 class Case(NamedTuple):
@@ -49,6 +88,32 @@ class Case(NamedTuple):
 
 
 CASES = {
+    # tail index and stability limits
+    **{
+        f"step_curvature {name}": Case(lambda v=value: ss.solver.kesten_tail_index(v, 2), "step_curvature", (says,))
+        for name, value, says in (("0", 0.0, "positive"), ("negative", [0.5, -1.0], "positive"), ("NaN", NAN, "nan"),
+                                  ("infinite", INF, "inf"), ("text", "big", "big"))
+    },
+    "step_curvature shape": Case(lambda: ss.solver.kesten_tail_index([1.0] * 3, [1, 2]), "step_curvature", ("(3,)",)),
+    "kesten batch_size 0": Case(lambda: ss.solver.kesten_tail_index(1.0, 0), "batch_size", ("whole",)),
+    "kesten batch_size fraction": Case(lambda: ss.solver.kesten_tail_index(1.0, 1.5), "batch_size", ("whole",)),
+    "kesten dimension 0": Case(lambda: ss.solver.kesten_tail_index(1.0, 1, 0), "dimension", ("whole",)),
+    "published batch_size 0": Case(lambda: ss.solver.published_tail_index(1.0, 0), "batch_size", ("whole",)),
+    "continuous curvature": Case(lambda: ss.solver.continuous_tail_index(-1.0, 1), "step_curvature", ("positive",)),
+    "growth particles": Case(
+        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=1, particles=3), "particles", ("16",)),
+    "growth steps": Case(
+        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=1, steps=1), "steps", ("10",)),
+    "growth tolerance": Case(
+        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=1, tolerance=0), "tolerance", ("0",)),
+    "growth batch_size": Case(
+        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=0), "batch_size", ("0",)),
+    "batch_sizes empty": Case(
+        lambda: ss.solver.stability_limit(linear(), ss.SGD(0.1), batch_sizes=[]), "batch_sizes", ("whole",)),
+    "batch_sizes 0": Case(
+        lambda: ss.solver.stability_limit(linear(), ss.SGD(0.1), batch_sizes=[4, 0]), "batch_size", ("0",)),
+    "stability chains": Case(
+        lambda: ss.solver.stability_limit(linear(), ss.SGD(0.1), batch_sizes=[4], chains=1), "chains", ("16",)),
     # problems: matrices
     "covariance asymmetric": Case(lambda: linear([[1.0, 0.3], [0.1, 0.5]]), "covariance", ("symmetr", ".T) / 2")),
     "covariance indefinite": Case(lambda: linear([[1.0, 2.0], [2.0, 1.0]]), "covariance", ("semi-definite", "-1")),
@@ -82,6 +147,45 @@ CASES = {
     "targets wrong length": Case(lambda: dataset(targets=[1.0]), "targets", ("(3,)", "(1,)")),
     "targets infinite": Case(lambda: dataset(targets=[1.0, INF, 0.0]), "targets", ("inf", "index (1,)")),
     "data label_noise": Case(lambda: dataset(label_noise=-1.0), "label_noise", ("-1.0",)),
+    # networks
+    "network features one axis": Case(lambda: network(features=[1.0, 2.0]), "features", ("(2,)", "row")),
+    "network features NaN": Case(lambda: network(features=[[1.0, NAN]], targets=[0]), "features", ("nan", "(0, 1)")),
+    "network targets length": Case(lambda: network(targets=[0, 1]), "targets", ("3 examples", "(2,)")),
+    "network label too large": Case(lambda: network(targets=[0, 1, 2]), "targets", ("2.0", "0 to 1", "index 2")),
+    "network label negative": Case(lambda: network(targets=[-1, 1, 0]), "targets", ("-1.0", "index 0")),
+    "network label fractional": Case(lambda: network(targets=[0.5, 1, 0]), "targets", ("0.5", "whole")),
+    "network labels one-hot": Case(lambda: network(targets=np.eye(3)), "targets", ("(3, 3)", "argmax")),
+    "network outputs": Case(lambda: network(nn.Dense(3), loss="mse"), "targets", ("(3, 3)", "(3,)")),
+    "network loss name": Case(lambda: network(loss="crossentropy"), "loss", ("crossentropy", "'cross_entropy'?")),
+    "network loss number": Case(lambda: network(loss=2), "loss", ("2", "function")),
+    "network loss not scalar": Case(lambda: network(loss=lambda f, y: f), "loss", ("scalar", "sum over outputs")),
+    "network loss of two examples": Case(lambda: network(loss=lambda f: f[0]), "loss", ("ONE example",)),
+    "network batch norm": Case(lambda: network(nn.BatchNorm(use_running_average=False)), "module", ("batch_stats",)),
+    "network dropout": Case(lambda: network(nn.Sequential([nn.Dense(2), nn.Dropout(0.5, deterministic=False)])),
+                            "module", ("dropout", "deterministic=True")),
+    "network nnx dropout": Case(lambda: network(lambda rngs: nnx.Sequential(
+        nnx.Linear(2, 2, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))), "module", ("Rng", "dropout")),
+    "network nnx shape": Case(lambda: network(lambda rngs: nnx.Linear(3, 2, rngs=rngs)), "module", ("features",)),
+    "network class": Case(lambda: network(nn.Dense), "module", ("instance",)),
+    "network without parameters": Case(lambda: network(nn.Sequential([nn.tanh])), "module", ("parameters",)),
+    "network unhashable": Case(lambda: network(nn.Dense(2, kernel_init=nn.initializers.constant(1.0),
+                                                        bias_init=np.ones(2))), "module", ("Dense", "hash")),
+    "network merges examples": Case(lambda: network(nn.Sequential([nn.Dense(2), lambda x: x.sum(axis=0)])), "module",
+                                    ("batch",)),
+    "network weight_decay": Case(lambda: network(weight_decay=[1.0, 2.0]), "weight_decay", ("[1.0, 2.0]", "number")),
+    "network weight_decay NaN": Case(lambda: network(weight_decay=NAN), "weight_decay", ("nan",)),
+    "network seed": Case(lambda: network(seed=-1), "seed", ("-1",)),
+    "network test_targets missing": Case(lambda: network(test_features=[[1.0, 2.0]]), "test_targets", ("both",)),
+    "network test_features shape": Case(lambda: network(test_features=[[1.0]], test_targets=[0]), "test_features",
+                                        ("(1,)", "(2,)")),
+    "network initial": Case(lambda: simulate(network(), initial=[0.0, 1.0]), "initial", ("(6,)",)),
+    "near_minimum batch_size": Case(lambda: near_minimum(batch_size=0), "batch_size", ("0",)),
+    "near_minimum subset": Case(lambda: near_minimum(batch_size=3, sampling="without_replacement"), "batch_size",
+                                ("from 1 to 2",)),
+    "near_minimum form": Case(lambda: near_minimum(form="losses"), "form", ("'loss'?",)),
+    "near_minimum no targets": Case(lambda: near_minimum(targets=None), "targets", ("targets=y",)),
+    "near_minimum no point": Case(lambda: near_minimum(params=None), "params", ("None",)),
+    "near_minimum model": Case(lambda: ss.solver.minibatch_covariance(3, [1.0], batch_size=1), "model", ("int",)),
     # tables
     "table missing file": Case(lambda: table("/nowhere/data.csv"), "table", ("/nowhere/data.csv", "path")),
     "table of a wrong type": Case(lambda: table(42), "table", ("int",)),
@@ -111,9 +215,45 @@ CASES = {
     "preconditioner scalar": Case(lambda: ss.SGD(0.1, preconditioner=2.0), "preconditioner", ("2.0", "learning_rate")),
     "preconditioner not square": Case(lambda: ss.SGD(0.1, preconditioner=np.ones((2, 3))), "preconditioner",
                                       ("(2, 3)",)),
+    "DampedNewton learning_rate": Case(lambda: ss.DampedNewton(-0.1), "learning_rate", ("-0.1", "positive")),
+    "DampedNewton momentum": Case(lambda: ss.DampedNewton(0.1, 1.0), "momentum", ("1.0", "[0, 1)")),
+    "DampedNewton without a problem": Case(lambda: ss.DampedNewton(0.1).as_optax(), "problem", ("as_optax(problem)",)),
+    "NaturalGradient learning_rate": Case(lambda: ss.NaturalGradient(0.0), "learning_rate", ("0.0", "positive")),
+    "NaturalGradient memory": Case(lambda: ss.NaturalGradient(0.1, memory=1.0), "memory", ("1.0", "[0, 1)")),
+    "fisher asymmetric": Case(lambda: ss.NaturalGradient(0.1, fisher=[[1.0, 0.3], [0.1, 0.5]]), "fisher", ("symm",)),
+    "fisher singular": Case(lambda: ss.NaturalGradient(0.1, fisher=[1.0, 0.0]), "fisher", ("positive definite",)),
+    "fisher dimension": Case(lambda: simulate(optimizer=ss.NaturalGradient(0.1, fisher=[1.0])), "fisher",
+                             ("dimension 2", "(1,)")),
+    "NaturalGradient batch_size": Case(lambda: simulate(optimizer=ss.NaturalGradient(0.1, batch_size=8)),
+                                       "batch_size", ("2", "8")),
+    "NaturalGradient without noise": Case(lambda: predict(linear(), ss.NaturalGradient(0.1)), "fisher",
+                                          ("singular", "label noise")),
     "b1 one": Case(lambda: ss.Adam(0.1, b1=1.0), "b1", ("1.0", "[0, 1)")),
     "b2 negative": Case(lambda: ss.Adam(0.1, b2=-0.1), "b2", ("-0.1",)),
     "eps negative": Case(lambda: ss.Adam(0.1, eps=-1e-8), "eps", ("-1e-08",)),
+    "eps_root negative": Case(lambda: ss.Adam(0.1, eps_root=-1.0), "eps_root", ("-1.0",)),
+    "bias_correction number": Case(lambda: ss.Adam(0.1, bias_correction=1), "bias_correction", ("1", "True or False")),
+    "rmsprop b2 one": Case(lambda: ss.RMSProp(0.1, b2=1.0), "b2", ("1.0", "[0, 1)")),
+    "rmsprop eps negative": Case(lambda: ss.RMSProp(0.1, eps=-1.0), "eps", ("-1.0",)),
+    "exponent one": Case(lambda: ss.AdamE(0.1, exponent=1.0), "exponent", ("1.0", "[0, 1)", "0.5 is Adam")),
+    "exponent negative": Case(lambda: ss.AdamE(0.1, exponent=-0.1), "exponent", ("-0.1",)),
+    "blocks overlap": Case(lambda: ss.AdamMini(0.1, [[0, 1], [1, 2]]), "blocks", ("partition",)),
+    "blocks gap": Case(lambda: ss.AdamMini(0.1, [[0], [2]]), "blocks", ("partition", "[[0], [2]]")),
+    "blocks empty one": Case(lambda: ss.AdamMini(0.1, [[0], []]), "blocks", ("none empty",)),
+    "blocks flat": Case(lambda: ss.AdamMini(0.1, [0, 1]), "blocks", ("list of lists",)),
+    "blocks dimension": Case(lambda: simulate(optimizer=ss.AdamMini(0.1, [[0], [1, 2]])), "blocks", ("2 parameters",)),
+    "layers zero": Case(lambda: ss.Adalayer(0.1, [2, 0]), "layers", ("0", ">= 1")),
+    "layers empty": Case(lambda: ss.Adalayer(0.1, []), "layers", ("list of sizes",)),
+    "layers dimension": Case(lambda: predict(optimizer=ss.Adalayer(0.1, [3])), "layers", ("2 parameters",)),
+    "V no function": Case(lambda: ss.AdaptiveGradient(0.1, V=2.0), "V", ("2.0", "function")),
+    "S no function": Case(lambda: ss.AdaptiveGradient(0.1, S="sqrt"), "S", ("'sqrt'", "function")),
+    "adaptive b1 one": Case(lambda: ss.AdaptiveGradient(0.1, b1=1.0), "b1", ("1.0", "[0, 1)")),
+    "predict adam hessian": Case(lambda: predict(optimizer=ss.Adam(0.1), approximation="hessian"), "approximation",
+                                 ("'hessian'", "'mean_field'")),
+    "predict adam flat": Case(lambda: predict(ss.Quadratic([1.0, 0.0], [1.0, 1.0]), ss.Adam(0.1)), "hessian",
+                              ("positive definite", "weight decay")),
+    "predict adam silent": Case(lambda: predict(ss.Quadratic([1.0, 1.0], [1.0, 0.0]), ss.Adam(0.1)),
+                                "noise_covariance", ("0.0", "positive")),
     # simulate
     "simulate batch_size zero": Case(lambda: simulate(batch_size=0), "batch_size", ("0", ">= 1")),
     "simulate batch_size negative": Case(lambda: simulate(batch_size=-3), "batch_size", ("-3",)),
@@ -151,6 +291,111 @@ CASES = {
                                               chains=64, steps=10), "batch_size", ("0",)),
     "sweep empty": Case(lambda: ss.sweep(linear(label_noise=0.5), ss.SGD(0.1), batch_size=[], chains=64, steps=10),
                         "batch_size", ("[]",)),
+    # variance of the gradient, exactly
+    "exact learning_rate negative": Case(lambda: exact(-0.1), "learning_rate", ("-0.1", "lambda t")),
+    "exact learning_rate text": Case(lambda: exact("fast"), "learning_rate", ("'fast'", "lambda t")),
+    "exact learning_rate list": Case(lambda: exact([0.1, 0.2]), "learning_rate", ("[0.1, 0.2]", "lambda t")),
+    "exact learning_rate of a step": Case(lambda: exact(lambda t: 0.1 - t), "learning_rate(1)", ("-0.9",)),
+    "exact batch_sizes empty": Case(lambda: exact(batch_sizes=[]), "batch_sizes", ("[]",)),
+    "exact batch_sizes zero": Case(lambda: exact(batch_sizes=[1, 0]), "batch_size", ("0", ">= 1")),
+    "exact batch_sizes fractional": Case(lambda: exact(batch_sizes=[1.5]), "batch_size", ("1.5",)),
+    "exact batch_sizes twice": Case(lambda: exact(batch_sizes=[2, 1, 2]), "batch_sizes", ("[2, 1, 2]", "sorted(set")),
+    "exact batch above n": Case(lambda: exact(batch_sizes=[4], sampling="without_replacement"), "batch_size",
+                                ("4", "3")),
+    "exact steps zero": Case(lambda: exact(steps=0), "steps", ("0", ">= 1")),
+    "exact initial shape": Case(lambda: exact(initial=[0.0]), "initial", ("length 2", "(1,)")),
+    "exact sampling": Case(lambda: exact(sampling="online"), "sampling", ("'online'",)),
+    "exact epochs batch above n": Case(
+        lambda: ss.solver.epoch_gradient_variance(dataset(), 0.1, batch_sizes=[4], steps=2), "batch_size", ("4", "3")),
+    "exact epochs too many": Case(
+        lambda: ss.solver.epoch_gradient_variance(dataset(np.ones((13, 1)), np.ones(13)), 0.1, batch_sizes=[4],
+                                                  steps=2), "problem", ("12", "13", "simulate")),
+    "polynomial step negative": Case(lambda: polynomial(step=-1), "step", ("-1", ">= 0")),
+    "polynomial order zero": Case(lambda: polynomial(order=0), "order", ("0", ">= 1")),
+    "polynomial quantity": Case(lambda: polynomial(quantity="gradients"), "quantity", ("'gradients'", "did you mean")),
+    "polynomial beyond n": Case(lambda: polynomial(sampling="without_replacement")(4), "b", ("4", "1 to 3")),
+    "polynomial order of layers": Case(lambda: polynomial(two_layer(), order=2), "order", ("2", "two-layer")),
+    "polynomial start of layers": Case(lambda: polynomial(two_layer(), initial=([[1.0]], [[1.0, 2.0]])), "initial[0]",
+                                       ("(2, 1)", "(1, 1)")),
+    "polynomial layers missing": Case(lambda: polynomial(two_layer(), initial=([[1.0], [2.0]],)), "initial", ("2 m",)),
+    "polynomial start ragged": Case(lambda: polynomial(two_layer(), initial=([[1.0], [1.0, 2.0]], [[1.0, 2.0]])),
+                                    "initial[0]", ("real numbers",)),
+    "coefficient step": Case(lambda: ss.solver.leading_variance_coefficient(two_layer(), 0.1, step=1.5), "step",
+                             ("1.5",)),
+    "layers w shape": Case(lambda: ss.solver.layer_gradient_variance(two_layer(), [1.0]), "w", ("(4,)", "flatten")),
+    # memory removal and Adam's bias
+    "memoryless batches outside": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1), np.array([[3]])), "batches",
+                                       ("0 to 2", "(steps, b)")),
+    "memoryless indices without data": Case(lambda: ss.solver.memoryless(linear(), ss.SGD(0.1), np.array([[0]])),
+                                            "batches", ("without a data set", "DatasetRegression")),
+    "memoryless fresh noise": Case(
+        lambda: ss.solver.memoryless(dataset(label_noise=0.5), ss.SGD(0.1), np.array([[0]])), "label_noise", ("0.5",)),
+    "memoryless optax without a rate": Case(lambda: ss.solver.memoryless(dataset(), optax.sgd(1.0)), "learning_rate",
+                                            ("None", "optax")),
+    "memoryless step": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1), np.array([[0], [1]])).terms([0, 0], 2),
+                            "step", ("2", "0 to 1")),
+    "memoryless endless": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1)).trajectory([0, 0]), "steps",
+                               ("None", "no end")),
+    "memoryless kind": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1)).trajectory([0, 0], 2, "both"), "kind",
+                            ("'both'", "memory")),
+    "permutation batch_size": Case(lambda: ss.solver.permutation_average(dataset(), ss.SGD(0.1), [0, 0], batch_size=2),
+                                   "batch_size", ("2", "divisor", "3")),
+    "permutation exact Adam": Case(lambda: ss.solver.permutation_average(
+        dataset(), ss.Adam(0.1), [0, 0], batch_size=1, method="exact"), "method", ("'exact'", "SGD")),
+    "permutation epsilon outside": Case(lambda: ss.solver.permutation_average(
+        dataset(), ss.Adam(0.1), [0, 0], batch_size=1, method="second_order"), "optimizer", ("eps=0", "eps_root")),
+    "permutation momentum": Case(lambda: ss.solver.momentum_permutation_coefficients(1.0, 2), "momentum", ("1.0",)),
+    "permutation n": Case(lambda: ss.solver.momentum_permutation_coefficients(0.9, 2, 0), "n", ("0", ">= 1")),
+    "coefficients b1": Case(lambda: ss.solver.adam_noise_coefficients(1.0, 0.9), "b1", ("1.0", "[0, 1)")),
+    "coefficients b2": Case(lambda: ss.solver.adam_noise_coefficients(0.9, -0.1), "b2", ("-0.1", "[0, 1)")),
+    "coefficients n": Case(lambda: ss.solver.adam_noise_coefficients(0.9, 0.99, n=0), "n", ("0", ">= 1")),
+    "coefficients eps": Case(lambda: ss.solver.adam_noise_coefficients(0.9, 0.99, eps=-1e-8), "eps", ("-1e-08",)),
+    "sharpness noise_ratio": Case(lambda: ss.solver.adam_sharpness_coefficient(0.9, 0.99, -0.5), "noise_ratio",
+                                  ("-0.5", "variance")),
+    "sharpness order": Case(lambda: ss.solver.adam_sharpness_coefficient(0.9, 0.99, 0.5, "first"), "order",
+                            ("'first'", "second")),
+    "sharpness sampled without memory": Case(
+        lambda: ss.solver.adam_sharpness_coefficient(0.9, 0.0, 0.5, "monte_carlo"), "b2", ("above 0",)),
+    "thresholds both": Case(lambda: ss.solver.adam_thresholds(b1=0.9, b2=0.99), "b1, b2", ("None",)),
+    "thresholds b2 small": Case(lambda: ss.solver.adam_thresholds(b2=0.4), "b2", ("0.4", "1/2")),
+    "noise scale examples": Case(lambda: ss.statistics.simple_noise_scale(linear(), [0, 0], examples=2), "examples",
+                                 ("2", ">= 3")),
+    "noise scale w": Case(lambda: ss.statistics.simple_noise_scale(linear(), [0.0]), "w", ("length 2",)),
+    "noise scale confidence": Case(lambda: ss.statistics.simple_noise_scale(linear(), [0, 0], confidence=1.0),
+                                   "confidence", ("1.0", "(0, 1)")),
+    "noise scale batch sizes": Case(lambda: ss.statistics.batch_noise_scale(
+        [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], batch_sizes=(4, 4)), "batch_sizes[1]", ("4", ">= 5")),
+    "noise scale pairs": Case(lambda: ss.statistics.batch_noise_scale([1.0, 2.0], [1.0], batch_sizes=(1, 2)),
+                              "large_norms", ("3 or more",)),
+    # the tail
+    "tail few": Case(lambda: tail(np.arange(1.0, 200.0)), "samples", ("200 or more", "(199,)")),
+    "tail matrix": Case(lambda: tail(np.ones((300, 2))), "samples", ("(300, 2)",)),
+    "tail NaN": Case(lambda: tail([NAN, *range(300)]), "samples", ("nan", "index (0,)")),
+    "tail infinite": Case(lambda: tail([INF, *range(300)]), "samples", ("inf",)),
+    "tail all equal": Case(lambda: tail(np.full(500, -2.5)), "samples", ("all equal", "2.5")),
+    "tail all zero": Case(lambda: tail(np.zeros(500)), "samples", ("all equal",)),
+    "tail mostly zero": Case(lambda: tail([0.0] * 500 + list(range(1, 100))), "samples", ("positive in 200",)),
+    "tail ties": Case(lambda: tail(np.arange(2_000.0) // 4), "samples", ("75% repeat", "unrounded")),
+    "tail level": Case(lambda: tail(level=1.0), "level", ("1.0", "(0, 1)")),
+    "tail method": Case(lambda: tail(method="hil"), "method", ("'hil'", "'hill'")),
+    "tail decay": Case(lambda: tail(decay=0.0), "decay", ("0.0", "positive")),
+    "tail total": Case(lambda: tail(total=10), "total", ("10", "500")),
+    "tail groups shape": Case(lambda: tail(groups=[1, 2]), "groups", ("(2,)",)),
+    "tail groups few": Case(lambda: tail(groups=np.arange(500) % 7), "groups", ("8 or more", "got 7")),
+    "hill exceedances": Case(lambda: ss.statistics.hill(np.arange(500.0), 499), "exceedances", ("499", "498")),
+    "largest keep": Case(lambda: ss.statistics.LargestDeviations(keep=0), "keep", ("0",)),
+    "sharpness radius": Case(lambda: ss.statistics.linf_sharpness(linear(), [0, 0], 0.0), "radius", ("0.0",)),
+    "sharpness w": Case(lambda: ss.statistics.linf_sharpness(linear(), [0, 0, 0], 0.1), "w", ("(2, ...)", "(3,)")),
+    # linear networks
+    "layers do not chain": Case(lambda: two_layer(outer=[[1.0, 2.0, 3.0]]), "teacher_outer", ("(1, 3)", "any, 2")),
+    "layer of one axis": Case(lambda: two_layer(inner=[1.0, 2.0]), "teacher_inner", ("(2,)", "matrix")),
+    "layer NaN": Case(lambda: two_layer(inner=[[NAN], [1.0]]), "teacher_inner", ("nan", "(0, 0)")),
+    "layer label_noise": Case(lambda: two_layer(label_noise=-1.0), "label_noise", ("-1.0", "standard deviation")),
+    "teachers empty": Case(lambda: ss.DeepLinear([]), "teachers", ("[]",)),
+    "deep layers do not chain": Case(lambda: ss.DeepLinear([[[1.0]], [[1.0]], [[1.0, 2.0]]]), "teachers[2]",
+                                     ("any, 1",)),
+    "flatten too few": Case(lambda: two_layer().flatten([[1.0], [1.0]]), "layers", ("1", "2 matrices")),
+    "flatten wrong shape": Case(lambda: two_layer().flatten([[1.0], [1.0]], [[1.0]]), "layer 2", ("(1, 2)", "(1, 1)")),
     # predict
     "predict batch_size zero": Case(lambda: predict(batch_size=0), "batch_size", ("0",)),
     "predict batch_size fractional": Case(lambda: predict(batch_size=1.5), "batch_size", ("1.5",)),
@@ -161,13 +406,51 @@ CASES = {
                                   ("'hesian'", "'hessian'")),
     "predict preconditioner dimension": Case(
         lambda: predict(optimizer=ss.SGD(0.1, preconditioner=[1.0, 1.0, 1.0])), "preconditioner", ("3",)),
+    # variance of the gradient, simulated
+    "variance batch size repeated": Case(lambda: measured_variance(batch_sizes=[2, 2]), "batch_sizes", ("distinct",)),
+    "variance no batch size": Case(lambda: measured_variance(batch_sizes=[]), "batch_sizes", ("[]",)),
+    "variance batch size zero": Case(lambda: measured_variance(batch_sizes=[0, 1]), "batch_size", ("0",)),
+    "variance batch beyond n": Case(
+        lambda: measured_variance(dataset(), batch_sizes=[2, 4], sampling="without_replacement"), "batch_size",
+        ("4", "3")),
+    "variance one run": Case(lambda: measured_variance(runs=1), "runs", ("1", ">= 4")),
+    "variance no steps": Case(lambda: measured_variance(steps=0), "steps", ("0",)),
+    "variance start wrong": Case(lambda: measured_variance(initial=[1.0]), "initial", ("(1,)", "(16, 2)")),
+    "variance sampling": Case(lambda: measured_variance(sampling="epochs"), "sampling", ("online",)),
+    "variance optimizer": Case(lambda: measured_variance(optimizer="sgd"), "optimizer", ("sgd",)),
+    # variance of the gradient, fitted
+    "fit lengths differ": Case(lambda: fitted(variance=[1.0, 2.0]), "variance", ("length 4", "(2,)")),
+    "fit fewer sizes than the degree": Case(lambda: fitted(degree=5), "degree", ("5", "1 to 4", "at most 4")),
+    "fit degree zero": Case(lambda: fitted(degree=0), "degree", ("0",)),
+    "fit too few to choose": Case(
+        lambda: fitted([1, 2], [2.0, 1.0], [0.1, 0.1]), "batch_sizes", ("3 batch sizes", "degree=1")),
+    "fit stderr zero": Case(lambda: fitted(stderr=[0.1, 0.1, 0.1, 0.0]), "stderr", ("0.0", "batch size 8", "b = n")),
+    "fit stderr negative": Case(lambda: fitted(stderr=[0.1, -0.1, 0.1, 0.1]), "stderr", ("-0.1",)),
+    "fit stderr NaN": Case(lambda: fitted(stderr=[0.1, NAN, 0.1, 0.1]), "stderr", ("nan", "index (1,)")),
+    "fit stderr missing": Case(lambda: fitted(stderr=None), "stderr", ("None", "covariance")),
+    "fit stderr twice": Case(lambda: fitted(covariance=np.eye(4)), "stderr", ("not both",)),
+    "fit variance infinite": Case(lambda: fitted(variance=[4.0, INF, 1.0, 0.5]), "variance", ("inf",)),
+    "fit batch size repeated": Case(lambda: fitted([1, 2, 2, 4]), "batch_sizes", ("distinct",)),
+    "fit batch size below one": Case(lambda: fitted([0.5, 1, 2, 4]), "batch_sizes", ("0.5", "at least 1")),
+    "fit batch size beyond n": Case(lambda: fitted(basis="c_b", n_examples=6), "batch_sizes", ("8", "n = 6")),
+    "fit batch size n": Case(lambda: fitted(basis="c_b", n_examples=8), "batch_sizes", ("no noise",)),
+    "fit c_b without n": Case(lambda: fitted(basis="c_b"), "n_examples", ("None", "n_examples=n")),
+    "fit basis": Case(lambda: fitted(basis="1/n"), "basis", ("1/b",)),
+    "fit covariance singular": Case(
+        lambda: fitted(stderr=None, covariance=np.ones((4, 4))), "covariance", ("positive definite",)),
+    "fit covariance shape": Case(lambda: fitted(stderr=None, covariance=np.eye(3)), "covariance", ("(3, 3)",)),
+    "band level": Case(lambda: fitted(degree=1).band(2, level=95), "level", ("95", "0.95")),
+    "curve batch size": Case(lambda: fitted(degree=1)(0.5), "b", ("0.5", "1 to inf")),
+    "curve beyond n": Case(
+        lambda: fitted(degree=4, basis="c_b", n_examples=9)(10), "b", ("10", "1 to 9")),
+    "coefficient unknown": Case(lambda: fitted(degree=1).coefficient(2), "k", ("2", "1 to 1")),
 }  # fmt: skip
 
 
 def complaint_of(call) -> str:
     with pytest.raises(ValueError) as caught:
         call()
-    assert type(caught.value) is ValueError
+    assert type(caught.value) in (ValueError, BeyondLimit)  # no UnicodeDecodeError and the like
     return str(caught.value)
 
 
@@ -185,7 +468,8 @@ def test_python_refuses(name, compilations):
     assert " is " in message and ", but it must be " in message, f"does not say value and range: {message}"
     assert message.rpartition("; ")[2], f"offers no remedy: {message}"
     assert len(message) < 400 and "\n" not in message
-    assert compilations() == 0, "something was compiled before the input was checked"
+    if not name.startswith(("network", "near_minimum")):  # shapes of a network are found by tracing it
+        assert compilations() == 0, "something was compiled before the input was checked"
 
 
 def test_the_count_of_compilations_counts(compilations):

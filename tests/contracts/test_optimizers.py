@@ -14,6 +14,8 @@ D = 3
 DIAGONAL = np.array([0.5, 1.0, 2.0])
 MATRIX = np.array([[0.5, 0.1, 0.0], [-0.2, 1.0, 0.3], [0.0, 0.1, 2.0]])  # not symmetric
 
+SYMMETRIC = np.array([[1.0, 0.2, 0.0], [0.2, 1.0, 0.3], [0.0, 0.3, 2.0]])
+
 
 def decaying(step):
     return 0.2 / (1.0 + 0.1 * step)
@@ -38,11 +40,30 @@ TABLE = {
     "sgd-matrix": (lambda: ss.SGD(0.1, preconditioner=MATRIX), lambda: optax.chain(linear(MATRIX), optax.sgd(0.1))),
     "sgd-matrix-momentum": (lambda: ss.SGD(0.1, 0.9, MATRIX),
                             lambda: optax.chain(optax.trace(0.9), linear(MATRIX), optax.scale(-0.1))),
+    "natural-gradient": (lambda: ss.NaturalGradient(0.1, fisher=SYMMETRIC, batch_size=2),
+                         lambda: optax.chain(linear(np.linalg.inv(SYMMETRIC) / 2), optax.sgd(0.1))),
+    "natural-gradient-momentum": (lambda: ss.NaturalGradient(0.1, 0.9, DIAGONAL, batch_size=2),
+                                  lambda: optax.chain(optax.trace(0.9), linear(0.5 / DIAGONAL), optax.scale(-0.1))),
     "adam": (lambda: ss.Adam(0.01), lambda: optax.adam(0.01)),
     "adam-settings": (lambda: ss.Adam(0.01, b1=0.8, b2=0.95, eps=1e-3),
                       lambda: optax.adam(0.01, b1=0.8, b2=0.95, eps=1e-3)),
     "adam-no-memory": (lambda: ss.Adam(0.01, b1=0.0, b2=0.5), lambda: optax.adam(0.01, b1=0.0, b2=0.5)),
     "adam-schedule": (lambda: ss.Adam(decaying), lambda: optax.adam(decaying)),
+    "adam-eps-root": (lambda: ss.Adam(0.01, eps=0.0, eps_root=1e-2), lambda: optax.adam(0.01, eps=0.0, eps_root=1e-2)),
+    "adam-both-eps": (lambda: ss.Adam(0.01, eps=0.1, eps_root=0.2), lambda: optax.adam(0.01, eps=0.1, eps_root=0.2)),
+    "rmsprop": (lambda: ss.RMSProp(0.01), lambda: optax.rmsprop(0.01, decay=0.99, eps_in_sqrt=False)),
+    "rmsprop-eps-root": (lambda: ss.RMSProp(0.01, b2=0.9, eps=0.0, eps_root=1e-3),
+                         lambda: optax.rmsprop(0.01, decay=0.9, eps=1e-3)),
+    "rmsprop-corrected": (lambda: ss.RMSProp(0.01, b2=0.9, bias_correction=True),
+                          lambda: optax.rmsprop(0.01, decay=0.9, eps_in_sqrt=False, bias_correction=True)),
+    "rmsprop-schedule": (lambda: ss.RMSProp(decaying), lambda: optax.rmsprop(decaying, decay=0.99, eps_in_sqrt=False)),
+    "adam-e-half": (lambda: ss.AdamE(0.01, exponent=0.5), lambda: optax.adam(0.01)),
+    "adam-mini-single": (lambda: ss.AdamMini(0.01, [[2], [0], [1]]), lambda: optax.adam(0.01)),
+    "adalayer-single": (lambda: ss.Adalayer(0.01, [1, 1, 1], eps_root=0.1), lambda: optax.adam(0.01, eps_root=0.1)),
+    "adaptive": (lambda: ss.AdaptiveGradient(0.01, b1=0.9, b2=0.99, bias_correction=True),
+                 lambda: optax.adam(0.01, b1=0.9, b2=0.99, eps=0.0)),
+    "adaptive-rms": (lambda: ss.AdaptiveGradient(0.01, S=lambda v: 1 / (jnp.sqrt(v) + 1e-3), b2=0.9),
+                     lambda: optax.rmsprop(0.01, decay=0.9, eps=1e-3, eps_in_sqrt=False)),
 }  # fmt: skip
 every_optimizer = pytest.mark.parametrize("name", TABLE)
 
@@ -122,8 +143,14 @@ def test_it_is_a_frozen_pytree_and_survives_a_round_trip(name, rng):
         lambda rate: ss.SGD(rate, momentum=0.5 + rate),
         lambda rate: ss.SGD(rate, 0.9, MATRIX * rate),
         lambda rate: ss.Adam(rate, b1=0.9 - rate, b2=0.99 - rate, eps=rate),
+        lambda rate: ss.Adam(rate, eps_root=rate),
+        lambda rate: ss.RMSProp(rate, b2=0.99 - rate, eps=rate),
+        lambda rate: ss.AdamE(rate, b1=0.9 - rate, exponent=rate),
+        lambda rate: ss.AdamMini(rate, [[0, 2], [1]], b2=0.99 - rate),
+        lambda rate: ss.Adalayer(rate, [2, 1], eps=rate),
+        lambda rate: ss.AdaptiveGradient(rate, b1=rate, b2=0.99 - rate),
     ],
-    ids=["sgd", "momentum", "matrix", "adam"],
+    ids=["sgd", "momentum", "matrix", "adam", "eps-root", "rmsprop", "adam-e", "adam-mini", "adalayer", "adaptive"],
 )
 def test_changing_a_hyperparameter_does_not_recompile(make):
     traced = []

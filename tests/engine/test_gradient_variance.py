@@ -143,6 +143,7 @@ def test_both_layers_of_a_network_have_theirs(networks, assert_within_sigma):
     np.testing.assert_allclose(result.gradient, together, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_so_has_a_network_of_other_shape(assert_within_sigma):
     problem = ss.TwoLayerLinear([[0.5, 1.0, -1.0], [0.0, 0.0, 0.0]], [[1.0, 0.0]])
     start = problem.flatten([[1, 0, 0.5], [0, -1, 0.5]], [[1, 0.5]])
@@ -227,6 +228,7 @@ def test_batch_sizes_of_one_shape_are_one_compilation():
     assert measure_and_step._cache_size() == before + 1
 
 
+@pytest.mark.slow
 def test_common_random_numbers_sharpen_differences_and_change_no_variance(assert_within_sigma):
     problem = data()
     how = {"batch_sizes": [24, 28, 32], "steps": 5, "runs": 2000, "initial": [2.0, 1.0, -1.0],
@@ -295,6 +297,7 @@ def test_xarray_names_everything(networks):
     assert dataset.attrs["estimator"] == "rao-blackwell"
 
 
+@pytest.mark.slow
 def test_networks_draw_their_gradients_and_different_starts_have_no_polynomial(assert_within_sigma):
     x = np.linspace(-1.0, 1.0, 8)[:, None]
     problem = ss.FlaxNetwork(nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(1)]), x, x[:, 0] ** 2, "mse")

@@ -43,7 +43,9 @@ def test_a_new_value_of_anything_compiles_nothing(compilations):
     assert compilations() == before
 
 
-@pytest.mark.parametrize("make", [lambda: ss.Adam(0.01), lambda: ss.SGD(0.1, momentum=0.9)])
+@pytest.mark.parametrize(
+    "make", [lambda: ss.Adam(0.01), pytest.param(lambda: ss.SGD(0.1, momentum=0.9), marks=pytest.mark.slow)]
+)
 def test_an_optax_transformation_gives_the_same_chains(make):
     """One copy for each chain, driven by the same gradients."""
     optimizer = make()

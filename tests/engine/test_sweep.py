@@ -27,6 +27,7 @@ def test_a_grid_is_one_compilation(compilations):
     assert compilations() == before
 
 
+@pytest.mark.slow
 def test_data_sets_too(rng):
     x = rng.normal(size=(20, 2))
     problem = ss.DatasetRegression(x, x @ [1.0, -1.0] + rng.normal(size=20))

@@ -160,6 +160,7 @@ def test_slices_cover_every_row_of_the_batch_once(b, monkeypatch):
     np.testing.assert_allclose(g, np.einsum("bcd,bc->dc", x[rows], residual) / b, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_many_features_take_the_same_steps_as_few(monkeypatch):
     """Wide tables are gathered row by row, chain by chain on a CPU; the sum is the same to rounding."""
     import sgdsim.kernels.examples as module

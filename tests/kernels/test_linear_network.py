@@ -150,7 +150,8 @@ def test_wide_layers_give_the_same_law_as_narrow_ones(rng):
     np.testing.assert_allclose(wide.unflatten(many)[1][:, :2], narrow.unflatten(few)[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", [ss.SGD(0.05), ss.Adam(0.01), optax.lion(0.01)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [ss.Adam(0.01), pytest.param(optax.lion(0.01), marks=pytest.mark.slow)])
 def test_simulate_runs_it_with_any_optimizer(optimizer):
     problem = ss.TwoLayerLinear(W1, W2)
     result = ss.simulate(problem, optimizer, batch_size=8, chains=64, steps=200, burn_in=150)

@@ -111,6 +111,7 @@ def test_rmsprop_carries_no_first_moment():
     assert state.m is None and len(jax.tree.leaves(state)) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_over_rates_keeps_blocks():
     problem = ss.LinearRegression([1.0, 0.5, 0.2], label_noise=0.5)
     grid = ss.sweep(problem, ss.AdamMini(0.1, [[0, 2], [1]]), batch_size=4, learning_rate=[0.01, 0.02],

@@ -71,6 +71,7 @@ def test_it_works_on_a_traced_problem(rng):
     np.testing.assert_allclose(step(problem, g), -0.5 * np.linalg.solve(A, g), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_compilation_for_a_sweep_and_the_same_numbers_on_any_number_of_devices(compilations):
     problem, settings = PROBLEMS["population"][0], {"batch_size": [2, 8], "chains": 128, "steps": 20, "burn_in": 10}
     rates = ([0.1, 0.2], [0.3, 0.4])

@@ -27,6 +27,8 @@ TABLE = {
     "linear-negative-decay": lambda: ss.LinearRegression(A, U, weight_decay=-0.1),
     "dataset": lambda: ss.DatasetRegression(X, Y),
     "dataset-all": lambda: ss.DatasetRegression(X, Y, GAMMA, 0.7),
+    "two-layer": lambda: ss.TwoLayerLinear(B, A[:2], label_noise=0.3),
+    "deep": lambda: ss.DeepLinear([X[:2], B[:, :2], A, Y[None, :3]]),
 }
 every_problem = pytest.mark.parametrize("name", TABLE)
 
@@ -41,8 +43,8 @@ def float64():
 def test_gradient_and_hessian_are_the_derivatives_of_the_loss(name, rng):
     problem = TABLE[name]()
     w = jnp.asarray(rng.normal(size=problem.dimension))
-    np.testing.assert_allclose(problem.gradient(w), jax.grad(problem.loss)(w), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(problem.hessian(w), jax.hessian(problem.loss)(w), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(problem.gradient(w), jax.jit(jax.grad(problem.loss))(w), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(problem.hessian(w), jax.jit(jax.hessian(problem.loss))(w), rtol=1e-12, atol=1e-13)
 
 
 @every_problem

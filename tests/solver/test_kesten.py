@@ -105,6 +105,7 @@ def test_monte_carlo_in_several_dimensions(rng, assert_within_sigma):
             assert_within_sigma(wrong.mean(), 1.0, wrong.std() / np.sqrt(len(value)), 3)
 
 
+@pytest.mark.slow
 def test_finer_quadrature_changes_nothing(rng, monkeypatch):
     x, s = 10 ** rng.uniform(-3, 0.3, 60), np.floor(10 ** rng.uniform(0, 4.5, 60))
     d = np.where(np.arange(60) < 50, 1, np.floor(10 ** rng.uniform(0.4, 3, 60)))

@@ -34,7 +34,7 @@ def layer_gradient_variance(problem: Any, w: Any) -> np.ndarray:
         ValueError: `w` has not D rows.
         NotImplementedError: another problem.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[1.0]], [[2.0]])
         >>> ss.solver.layer_gradient_variance(problem, [1.0, 0.5]).tolist()

@@ -52,7 +52,7 @@ def epoch_gradient_variance(
             500,000 partitions.
         NotImplementedError: another problem; label noise without `reshuffle`.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.DatasetRegression([[1.0], [2.0]], [1.0, 0.0])
         >>> exact = ss.solver.epoch_gradient_variance(problem, 0.1, batch_sizes=[1], steps=3, initial=[1.0])

@@ -52,7 +52,7 @@ def gradient_variance_polynomial(
         ValueError: an argument is out of range, or coefficients exceed double precision.
         NotImplementedError: there is no exact polynomial for the problem, the step or "epochs".
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[1.0]], [[2.0]])
         >>> exact = ss.solver.gradient_variance_polynomial(problem, 0.1, step=1, initial=([[1.0]], [[0.5]]))

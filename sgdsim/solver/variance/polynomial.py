@@ -27,7 +27,7 @@ class VariancePolynomial:
         exact: the same numbers as fractions where they were computed so, else None.
         tail: (x', what the kept terms miss there) for the truncation bound; None if nothing was cut off.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression([2.0, 1.0, 0.5], label_noise=0.5)
         >>> variance = ss.solver.gradient_variance_polynomial(problem, 0.1, step=1, initial=[1.0, -1.0, 2.0])

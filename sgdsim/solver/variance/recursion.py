@@ -63,7 +63,7 @@ def gradient_variance(
         ValueError: an argument is out of range.
         NotImplementedError: another problem, or "epochs".
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.DatasetRegression([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], [1.0, 0.0, 2.0])
         >>> exact = ss.solver.gradient_variance(problem, lambda t: 0.2 / (t + 1), batch_sizes=[1, 3], steps=4,

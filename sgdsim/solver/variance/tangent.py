@@ -43,7 +43,7 @@ def leading_variance_coefficient(
         ValueError: an argument is out of range, or the network is too large for a D x D covariance.
         NotImplementedError: another problem.
 
-    Example:
+    Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[1.0]], [[2.0]])
         >>> ss.solver.leading_variance_coefficient(problem, 0.1, step=1, initial=([[1.0]], [[0.5]])).round(6).tolist()

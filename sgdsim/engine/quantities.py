@@ -1,0 +1,21 @@
+"""From totals of statistics to named quantities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sgdsim.statistics import Statistic
+
+
+def quantities(statistics: Sequence[Statistic], totals: Sequence[Any]) -> dict[str, Any]:
+    """Value and `_stderr` of every quantity."""
+    numbers: dict[str, Any] = {}
+    # A diverged run overflows here; its status and count say so.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for statistic, total in zip(statistics, totals, strict=True):
+            for name, (value, stderr) in statistic.finalize(total).items():
+                numbers[name], numbers[f"{name}_stderr"] = value, stderr
+    return numbers
