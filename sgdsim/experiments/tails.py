@@ -52,7 +52,8 @@ def tails(scale: Scale) -> Findings:
         for panel, (rate, batch), result, found, truth in zip(
             ax.flat, SETTINGS, results, measured, exact, strict=True
         ):
-            survival(result.tail, result.tail_seen, found, exact=truth, ax=panel, title=f"aλ = {rate:g}, S = {batch}")
+            survival(result.tail, result.tail_seen or 0.0, found, exact=truth, ax=panel,
+                     title=f"aλ = {rate:g}, S = {batch}")
         return figure
 
     settings = np.array(SETTINGS)

@@ -34,7 +34,7 @@ class TailEstimate(NamedTuple):
         level: confidence level of the interval.
     """
 
-    index: float
+    index: float  # type: ignore[assignment]  # the field's name, over a method of tuples
     low: float
     high: float
     threshold: float
