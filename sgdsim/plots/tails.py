@@ -11,7 +11,7 @@ from sgdsim.plots.style import COLORS, GUIDE, INK, axes, styled
 
 def survival(
     deviations: Any,
-    seen: float,
+    seen: float | None,
     estimate: Any,
     *,
     exact: float | None = None,
@@ -24,7 +24,7 @@ def survival(
 
     Args:
         deviations: the largest ones, descending, as `Result.tail`.
-        seen: how many there were in all, as `Result.tail_seen`.
+        seen: how many there were in all, as `Result.tail_seen`; None means these.
         estimate: a `TailEstimate`; its interval is a band.
         exact: the exact tail index.
         ax: matplotlib axes; None makes a figure.
@@ -34,6 +34,7 @@ def survival(
     """
     ax = axes(ax)
     x = np.asarray(deviations, np.float64)
+    seen = seen or len(x)
     probability = np.arange(1, len(x) + 1) / seen
     pin = max(estimate.exceedances // 10, 1) - 1  # deep in the tail, where a tenth of the exceedances lie above
     ends = np.array([x[min(4 * pin, len(x) - 1)], x[0]])  # a slope is that of the far tail

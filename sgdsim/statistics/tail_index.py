@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -20,7 +21,8 @@ _TIED = 0.05
 _JACKKNIFED = 64  # groups are joined to as many at most
 
 
-class TailEstimate(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class TailEstimate:
     """A measured tail index.
 
     Attributes:
@@ -34,7 +36,7 @@ class TailEstimate(NamedTuple):
         level: confidence level of the interval.
     """
 
-    index: float  # type: ignore[assignment]  # the field's name, over a method of tuples
+    index: float
     low: float
     high: float
     threshold: float
