@@ -13,6 +13,10 @@ DOCS_STAMP := $(VENV)/.installed-docs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN := $(BIN)/python -m
 
+# Examples stand in one process: the devices are set before any of them starts JAX.
+DOCTEST := XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true" \
+	$(RUN) pytest --doctest-modules sgdsim
+
 # Figures are drawn to files: no display is needed.
 export MPLBACKEND := Agg
 
@@ -48,12 +52,12 @@ check: $(STAMP)  ## lint and types
 
 test: check  ## everything CI runs: lint, types, fast tests, notebooks
 	$(RUN) pytest tests --numprocesses 2
-	$(RUN) pytest --doctest-modules sgdsim
+	$(DOCTEST)
 	$(RUN) pytest --nbmake notebooks
 
 test-all: check  ## the same, with the slow statistical tests
 	$(RUN) pytest tests --numprocesses 2 -m 'slow or not slow'
-	$(RUN) pytest --doctest-modules sgdsim
+	$(DOCTEST)
 	$(RUN) pytest --nbmake notebooks
 
 bench: $(STAMP)  ## speed ratios, into bench/results.json

@@ -56,7 +56,7 @@ def predict_linear_network(
         >>> problem = ss.TwoLayerLinear([[1.0]], [[1.0]], label_noise=0.3)
         >>> law = ss.predict(problem, ss.SGD(0.05), batch_size=4)
         >>> law.product_mean.round(6).tolist(), law.product_covariance.round(6).tolist()
-        ([0.998816], [[0.001216]])
+        ([0.999408], [[0.001216]])
     """
     _checks.choice("approximation", approximation, ("exact",))
     size, mode = check_sampling(problem, batch_size, sampling)
