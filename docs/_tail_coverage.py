@@ -21,7 +21,7 @@ def recursion(curvature, batch):
     def draw(rng, shape):
         w, x = np.zeros(shape, np.float32), np.float32(curvature / batch)
         for _ in range(80):
-            q = 2 * rng.standard_gamma(batch / 2, shape, np.float32)
+            q = sum(rng.standard_normal(shape, np.float32) ** 2 for _ in range(batch))
             w = (1 - x * q) * w + x * np.sqrt(q) * rng.standard_normal(shape, np.float32)
         return w.astype(np.float64)
 
