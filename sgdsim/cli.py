@@ -26,8 +26,7 @@ from sgdsim import _checks
 from sgdsim._version import __version__
 from sgdsim.comparison import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, format_row, row_to_dict
 from sgdsim.experiments import analyze as run_analysis
-from sgdsim.experiments import list_experiments
-from sgdsim.experiments import run as run_experiment
+from sgdsim.experiments import list_experiments, run_several
 from sgdsim.experiments.findings import SCALES, Findings
 from sgdsim.experiments.registry import find
 
@@ -123,13 +122,11 @@ def reproduce(
     ss.use_all_cores()
     done: dict[str, tuple[Findings, float]] = {}
     with _progress() as progress:
-        task = progress.add_task("", total=len(chosen))
-        for name in chosen:
-            progress.update(task, description=name)
-            start = time.perf_counter()
-            done[name] = run_experiment(name, scale, output), time.perf_counter() - start
-            progress.advance(task)
-    _finish(done, output, as_json)
+        task = progress.add_task("experiments", total=len(chosen))
+        for name, findings, seconds in run_several(chosen, scale, output):
+            done[name] = findings, seconds
+            progress.update(task, description=f"{name} done", advance=1)
+    _finish({name: done[name] for name in chosen}, output, as_json)
 
 
 @app.command("analyze")

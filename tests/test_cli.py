@@ -13,6 +13,7 @@ from typer.testing import CliRunner  # noqa: E402
 from sgdsim import __main__, cli  # noqa: E402
 from sgdsim._version import __version__  # noqa: E402
 from sgdsim.compare import judge  # noqa: E402
+from sgdsim.experiments import Done  # noqa: E402
 from sgdsim.experiments.findings import Findings, Verdict  # noqa: E402
 
 
@@ -110,7 +111,7 @@ def test_missing_file_and_bad_output(tmp_path):
 @pytest.mark.parametrize(("error", "code"), [(0.01, 0), (0.001, 1)])
 def test_exit_code_follows_the_verdicts(monkeypatch, tmp_path, error, code):
     found = Findings([Verdict("[b]", judge("x", 1.0, error, 1.02))], {}, [], summary=["[red]as it is"])
-    monkeypatch.setattr(cli, "run_experiment", lambda *arguments: found)
+    monkeypatch.setattr(cli, "run_several", lambda ids, *_: [Done(name, found, 0.1) for name in ids])
     answer = call("reproduce", "fig4a", "--output", tmp_path)
     assert answer.exit_code == code
     assert "[b]" in answer.stdout and "[red]as it is" in answer.stdout and "verdicts:" in answer.stdout

@@ -32,3 +32,5 @@ from sgdsim.experiments.registry import experiment as experiment
 from sgdsim.experiments.registry import list_experiments as list_experiments
 from sgdsim.experiments.registry import run as run
 from sgdsim.experiments.report import build_report as build_report
+from sgdsim.experiments.several import Done as Done
+from sgdsim.experiments.several import run_several as run_several

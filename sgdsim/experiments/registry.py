@@ -58,13 +58,14 @@ def find(id: str) -> Experiment:
     return _REGISTRY[_checks.choice("experiment", id, sorted(_REGISTRY))]
 
 
-def run(id: str, scale: str = "smoke", output: str | Path | None = None) -> Findings:
+def run(id: str, scale: str = "smoke", output: str | Path | None = None, *, report: bool = True) -> Findings:
     """Run one experiment; with `output`, write output/ID/ and rebuild output/report.html.
 
     Args:
         id: its name, one of `list_experiments()`.
         scale: "smoke" (seconds), "laptop" (minutes) or "full".
         output: a folder, made if missing; None writes nothing.
+        report: whether to rebuild the report; of several experiments, once at the end will do.
 
     Raises:
         ValueError: no such experiment or scale.
@@ -84,5 +85,6 @@ def run(id: str, scale: str = "smoke", output: str | Path | None = None) -> Find
             scale=scale,
             seconds=seconds,
         )
-        build_report(output)
+        if report:
+            build_report(output)
     return findings
