@@ -8,6 +8,7 @@ share one example.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -55,11 +56,13 @@ def _expand(words: Sequence[Word], copy: int | None) -> np.ndarray:
     """Choose B Sigma C or A in every factor; `copy` factors at the front are the first of two copies."""
     total = np.zeros(1 + max(1, sum(factor.left is not None for word in words for factor in word)))
     choices = [_choices(word) for word in words]
+    between = [functools.cache(functools.partial(_segment, word)) for word in words]
     for chosen in itertools.product(*choices):
         weight, segments = 1.0, []
-        for word, active in zip(words, chosen, strict=True):
+        for word, active, segment in zip(words, chosen, between, strict=True):
             if active:
-                segments += _segments(word, active)
+                around = (*active[1:], active[0] + len(word))
+                segments += [segment(here, after) for here, after in zip(active, around, strict=True)]
             else:
                 weight *= float(np.trace(_chain([factor.fixed for factor in word])))
         sizes = tuple(len(active) for active in chosen if active)
@@ -81,15 +84,12 @@ def _chain(matrices: Sequence[Matrix]) -> Matrix:
     return matrices[0] if len(matrices) == 1 else np.linalg.multi_dot(matrices)
 
 
-def _segments(word: Word, active: tuple[int, ...]) -> list[Matrix]:
-    """What stands between one Sigma and the next around the trace: C A ... A B."""
-    length, segments = len(word), []
-    for here, after in zip(active, (*active[1:], active[0] + length), strict=True):
-        right: Any = word[here].right
-        between = [word[index % length].fixed for index in range(here + 1, after)]
-        left: Any = word[after % length].left
-        segments.append(_chain([right, *between, left]))
-    return segments
+def _segment(word: Word, here: int, after: int) -> Matrix:
+    """What stands around the trace from the Sigma of one factor to that of another: C A ... A B."""
+    length = len(word)
+    right: Any = word[here].right
+    left: Any = word[after % length].left
+    return _chain([right, *(word[index % length].fixed for index in range(here + 1, after)), left])
 
 
 def _sum_over_pairings(segments: list[Matrix], sizes: tuple[int, ...], first: int | None) -> np.ndarray:
