@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -35,3 +36,10 @@ def test_a_failing_cell_fails_the_run(tmp_path, last_cell, code):
         capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_every_cell_shows_its_figure():
+    draw = "from sgdsim.plots import curve\ncurve({'exact': ([0, 1], [0, 1])});"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(draw) for _ in range(2)])
+    NotebookClient(notebook, timeout=120).execute()
+    assert ["image/png" in cell.outputs[-1].data for cell in notebook.cells] == [True, True]
