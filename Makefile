@@ -10,6 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
+PEERS_STAMP := .venv-peers/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN := $(BIN)/python -m
 
@@ -20,7 +21,7 @@ DOCTEST := XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_llvm_disabl
 # Figures are drawn to files: no display is needed.
 export MPLBACKEND := Agg
 
-.PHONY: help reproduce check test test-all bench docs clean
+.PHONY: help reproduce check test test-all bench bench-peers docs clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,11 @@ $(STAMP): pyproject.toml | $(BIN)/python
 
 $(DOCS_STAMP): $(STAMP)
 	@$(PIP) --editable '.[docs]'
+	@touch $@
+
+$(PEERS_STAMP): pyproject.toml bench/peers/requirements.txt | $(BIN)/python
+	@$(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -e . -r bench/peers/requirements.txt
 	@touch $@
 
 reproduce: $(STAMP)  ## published figures and a real data set, theory against simulation, into output/
@@ -63,9 +69,12 @@ test-all: check  ## the same, with the slow statistical tests
 bench: $(STAMP)  ## speed ratios, into bench/results.json
 	$(BIN)/python bench/run.py
 
+bench-peers: $(PEERS_STAMP)  ## the same task in other libraries (downloads PyTorch), into bench/peers/results.json
+	.venv-peers/bin/python bench/peers/run.py
+
 docs: $(DOCS_STAMP)  ## the web pages, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 clean:  ## remove everything that make created
-	rm -rf $(VENV) output site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers output site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

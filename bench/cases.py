@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import scipy.linalg
 from timing import race
 
 import sgdsim as ss
+from sgdsim.experiments.diagonal_network import final_decay
 
 Row = dict[str, object]
 BLOCK = 4096
@@ -120,37 +122,69 @@ def memory() -> list[Row]:
     return [{"case": "1,000,000 chains x 10, peak", "ratio": float(out), "against": "1 GiB", "goal": "< 1"}]
 
 
-def lyapunov() -> list[Row]:
-    """Discrete Lyapunov equations against SciPy, and their residual."""
-    rng = np.random.default_rng(0)
+def diagonal() -> list[Row]:
+    """A wide problem with few chains: a diagonal network, d = 1000, n = 90, b = 1, three chains, SGD and Adam."""
+    problem, steps, few = ss.DiagonalNetwork.random(1000, 90, 10), 40_000, 2000
 
-    def system(n: int) -> tuple[np.ndarray, np.ndarray]:
-        a, q = rng.normal(size=(n, n)), rng.normal(size=(n, n))
-        return 0.95 * a / np.abs(np.linalg.eigvals(a)).max(), q @ q.T
+    def ours(method: type, rate: float) -> Callable[[], object]:
+        optimizer = method(final_decay(rate, steps))
+        return lambda: ss.simulate(problem, optimizer, batch_size=1, chains=3, steps=steps, statistics=())
 
-    a, q = system(400)
-    many = [system(20) for _ in range(1000)]
-    stack_a, stack_q = (np.stack(x) for x in zip(*many, strict=True))
-    solve, scipy_solve = ss.solver.discrete_lyapunov, scipy.linalg.solve_discrete_lyapunov
-    seconds = race(
-        {
-            "ours 400": lambda: np.asarray(solve(a, q)),
-            "scipy 400": lambda: scipy_solve(a, q),
-            "ours 1000": lambda: np.asarray(solve(stack_a, stack_q)),
-            "scipy 1000": lambda: [scipy_solve(x, y) for x, y in many],
-        },
-        rounds=5,
-    )
-    x = np.asarray(solve(stack_a, stack_q))
-    residual = np.abs(x - stack_a @ x @ stack_a.mT - stack_q).max(axis=(1, 2)) / np.abs(x).max(axis=(1, 2))
+    def by_hand() -> None:
+        rng, x, y = np.random.default_rng(0), problem.features.astype(np.float32), problem.targets.astype(np.float32)
+        w = np.full((3, 2, 1000), 0.1, np.float32)
+        for _ in range(few):
+            drawn = rng.integers(len(x), size=3)
+            rows, labels = x[drawn], y[drawn] + rng.choice([-1.0, 1.0], 3)
+            residual = np.einsum("cd,cd->c", rows, w[:, 0] ** 2 - w[:, 1] ** 2) - labels
+            g = (residual[:, None] * rows).astype(np.float32)
+            w[:, 0] -= np.float32(0.01) * 2 * w[:, 0] * g
+            w[:, 1] += np.float32(0.01) * 2 * w[:, 1] * g
+
+    seconds = race({"SGD": ours(ss.SGD, 0.01), "Adam": ours(ss.Adam, 0.01), "NumPy": by_hand}, rounds=2)
+    both = seconds["SGD"] + seconds["Adam"]
     return [
-        {"case": "Lyapunov, n=400", "ratio": seconds["scipy 400"] / seconds["ours 400"], "against": "SciPy",
-         "goal": ">= 3"},
-        {"case": "Lyapunov, 1000 x n=20", "ratio": seconds["scipy 1000"] / seconds["ours 1000"],
-         "against": "a SciPy loop", "goal": ">= 30"},
-        {"case": "Lyapunov, 1000 x n=20, residual", "ratio": float(residual.max()), "against": "max |X|",
-         "goal": "<= 1e-12"},
+        {"case": "diagonal network, 3 x 40,000 x 2", "ratio": both / 60, "against": "60 s", "goal": "<= 1",
+         "seconds": both},
+        {"case": "diagonal network, SGD step", "ratio": seconds["NumPy"] / few / (seconds["SGD"] / steps),
+         "against": "NumPy", "goal": ">= 1"},
     ]
 
 
-CASES = {case.__name__: case for case in (stepping, batch_size, adam, measuring, memory, lyapunov)}
+def lyapunov() -> list[Row]:
+    """Discrete Lyapunov equations against SciPy, and their residual; small ones at several spectral radii."""
+    rng = np.random.default_rng(0)
+    solve, scipy_solve = ss.solver.discrete_lyapunov, scipy.linalg.solve_discrete_lyapunov
+
+    def system(n: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
+        a, q = rng.normal(size=(n, n)), rng.normal(size=(n, n))
+        return radius * a / np.abs(np.linalg.eigvals(a)).max(), q @ q.T
+
+    a, q = system(400, 0.95)
+    seconds = race({"ours": lambda: np.asarray(solve(a, q)), "scipy": lambda: scipy_solve(a, q)})
+    large = seconds["scipy"] / seconds["ours"]
+    rows: list[Row] = [{"case": "Lyapunov, n=400", "ratio": large, "against": "SciPy", "goal": ">= 3"}]
+    for radius in (0.5, 0.8, 0.9, 0.95):
+        many = [system(20, radius) for _ in range(1000)]
+        a, q = (np.stack(x) for x in zip(*many, strict=True))
+        seconds = race({"ours": functools.partial(_solved, solve, a, q),
+                        "scipy": functools.partial(_one_by_one, scipy_solve, many)})
+        x = _solved(solve, a, q)
+        residual = np.abs(x - a @ x @ a.mT - q).max(axis=(1, 2)) / np.abs(x).max(axis=(1, 2))
+        case = f"Lyapunov, 1000 x n=20, radius {radius}"
+        rows += [
+            {"case": case, "ratio": seconds["scipy"] / seconds["ours"], "against": "a SciPy loop", "goal": ">= 30"},
+            {"case": f"{case}, residual", "ratio": float(residual.max()), "against": "max |X|", "goal": "<= 1e-12"},
+        ]
+    return rows
+
+
+def _solved(solve: Callable[..., object], a: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.asarray(solve(a, q))
+
+
+def _one_by_one(solve: Callable[..., object], systems: list[tuple[np.ndarray, np.ndarray]]) -> list[object]:
+    return [solve(a, q) for a, q in systems]
+
+
+CASES = {case.__name__: case for case in (stepping, batch_size, adam, measuring, memory, diagonal, lyapunov)}

@@ -1,12 +1,16 @@
-"""What a comparison hands back: rows with verdicts, as a table, as Markdown, as plain data."""
+"""What a comparison hands back: rows with verdicts, as text, Markdown, LaTeX, HTML, a data frame, plain data."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from sgdsim import _html
+from sgdsim._checks import need
 
 AGREE, DISAGREE, UNDERPOWERED, OUT = "agree", "disagree", "underpowered", "out of regime"
 
@@ -82,14 +86,27 @@ class Comparison:
             ).rstrip()
             for line in lines
         )
-        notes = sorted({row.note for row in self.rows if row.note})
-        return "\n".join([text, *(f"note: {note}" for note in notes)])
+        return "\n".join([text, *(f"note: {note}" for note in self._notes())])
 
     def to_markdown(self) -> str:
-        """Return the same table as GitHub-flavoured Markdown."""
+        """Return the same table as GitHub-flavoured Markdown, notes below."""
         align = ["---", *["---:"] * (len(HEADER) - 2), "---"]
-        lines = [HEADER, align, *(format_row(row) for row in self.rows)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        body = [[cell.translate(_MARKDOWN) for cell in format_row(row)] for row in self.rows]
+        lines = [f"| {' | '.join(line)} |" for line in [HEADER, align, *body]]
+        return "\n".join([*lines, *(f"\nNote: {note.translate(_MARKDOWN)}" for note in self._notes())])
+
+    def to_latex(self) -> str:
+        r"""Return the same table for LaTeX: a `tabular` with the rules of the package booktabs, notes as comments."""
+        lines = ["% \\usepackage{booktabs}", "\\begin{tabular}{lrrrrrl}", "\\toprule"]
+        lines += [" & ".join(map(latex, HEADER)) + r" \\", "\\midrule"]
+        rows = [" & ".join(map(latex, format_row(row))) + r" \\" for row in self.rows]
+        lines += ["{}" + row if row.startswith("[") else row for row in rows]  # else an option of the \\ before it
+        notes = [f"% note: {' '.join(note.split())}" for note in self._notes()]
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes])
+
+    def to_dataframe(self) -> Any:
+        """Return the rows as a `pandas.DataFrame` (needs `pip install 'sgdsim[data]'`)."""
+        return need("pandas", "data").DataFrame([row._asdict() for row in self.rows], columns=list(Row._fields))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python numbers and strings, ready for JSON (numbers that are not finite become None)."""
@@ -103,11 +120,29 @@ class Comparison:
         }
 
     def __repr__(self) -> str:
+        return f"{self._title()}\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        notes = (*self._notes(), f"reference: {self.reference}")
+        strong = (DISAGREE,)
+        return _html.table(self._title(), HEADER, map(format_row, self.rows), notes=notes, strong=strong)
+
+    def _title(self) -> str:
         verdicts = [row.verdict for row in self.rows]
         counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
-        return f"Comparison({counts or 'nothing to compare'}; {self.approximation})\n{self.table()}"
+        return f"Comparison({counts or 'nothing to compare'}; {self.approximation})"
+
+    def _notes(self) -> list[str]:
+        return sorted({row.note for row in self.rows if row.note})
 
 
+_MARKDOWN = str.maketrans({"|": r"\|", "\\": r"\\", "*": r"\*", "`": r"\`", "<": "&lt;", "\n": " "})
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
+    | {"|": "$|$", "\n": " "}
+)
+_NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d+)?)(?:e([+-]?\d+))?(%?)$")
 HEADER = ("quantity", "simulated", "stderr", "predicted", "z", "rel. error", "verdict")
 
 
@@ -122,6 +157,16 @@ def format_row(row: Row) -> tuple[str, ...]:
         f"{100 * row.relative_error:+.2f}%" if math.isfinite(row.relative_error) else "-",
         row.verdict,
     )
+
+
+def latex(cell: str) -> str:
+    """Return a cell for LaTeX: numbers in mathematics, with powers of ten; everything special escaped."""
+    number = _NUMBER.match(cell)
+    if number is None:
+        return {"inf": r"$\infty$", "-inf": r"$-\infty$"}.get(cell) or cell.translate(_LATEX)
+    sign, digits, power, percent = number.groups()
+    exponent = rf" \times 10^{{{int(power)}}}" if power else ""
+    return f"${sign}{digits}{exponent}$" + percent.translate(_LATEX)
 
 
 def row_to_dict(row: Row) -> dict[str, Any]:

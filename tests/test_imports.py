@@ -20,7 +20,7 @@ PACKAGE = ROOT / "sgdsim"
 
 # A module imports only from lower floors, or acyclically from siblings in its folder.
 FLOORS = {
-    "_version": 0, "_types": 0, "_checks": 0,
+    "_version": 0, "_types": 0, "_checks": 0, "_labels": 0, "_html": 0,
     "problems": 1,
     "kernels": 2, "optimizers": 2, "statistics": 2,
     "results": 3,

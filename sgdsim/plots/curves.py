@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from sgdsim.plots.style import APPROXIMATIONS, COLORS, GUIDE, INK, LINESTYLES, MARKERS, Look, axes, styled
+from sgdsim.plots.style import APPROXIMATIONS, COLORS, GUIDE, INK, LINESTYLES, MARKERS, Look, axes, set_log, styled
 
 
 def curve(
@@ -45,9 +46,14 @@ def curve(
     """
     ax = axes(ax)
     with styled():
-        for i, (name, (x, y)) in enumerate(theories.items()):
-            other = Look(COLORS[i % len(COLORS)], LINESTYLES[i % len(LINESTYLES)], name)
-            look = APPROXIMATIONS.get(name, other)
+        known = [name for name in theories if name in APPROXIMATIONS]
+        taken = {APPROXIMATIONS[name].color for name in known}
+        free = itertools.cycle(k for k, color in enumerate(COLORS) if color not in taken)
+        for name in [*known, *(name for name in theories if name not in known)]:
+            look, (x, y) = APPROXIMATIONS.get(name), theories[name]
+            if look is None:
+                k = next(free)
+                look = Look(COLORS[k], LINESTYLES[k], name)
             ax.plot(x, y, color=look.color, linestyle=look.linestyle, label=look.label, zorder=2)
         if simulated is not None:
             x, y, error = (np.asarray(v, np.float64) for v in simulated)
@@ -79,10 +85,7 @@ def curve(
             )
         if optimum is not None:
             ax.axvline(optimum, color="#CC79A7", linestyle=(0, (6, 2)), linewidth=1.4, zorder=1, label="optimum")
-        if "x" in log:
-            ax.set_xscale("log")
-        if "y" in log:
-            ax.set_yscale("log")
+        set_log(ax, log)
         if xticks is not None:
             ax.set_xticks(list(xticks), [f"{x:g}" for x in xticks])
             ax.set_xticks([], minor=True)
@@ -126,10 +129,7 @@ def points(
                 markeredgewidth=1.4,
                 label=label,
             )
-        if "x" in log:
-            ax.set_xscale("log")
-        if "y" in log:
-            ax.set_yscale("log")
+        set_log(ax, log)
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         ax.legend()
     return ax

@@ -61,7 +61,8 @@ def covariance_ellipses(
         ax.set_ylim(result.mean[pick[1]] - reach, result.mean[pick[1]] + reach)
         ax.set_aspect("equal")
         ax.set(xlabel=f"$w_{{{pick[0] + 1}}}$", ylabel=f"$w_{{{pick[1] + 1}}}$", title=title)
-        ax.legend(handles=handles, loc="upper left", handlelength=2.8)
+        # Below: an ellipse as wide as the panel leaves no corner free.
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, handlelength=2.8)
     return ax
 
 

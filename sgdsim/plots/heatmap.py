@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.plots.style import INK, LINESTYLES, axes, pyplot, styled
+from sgdsim.plots.style import INK, LINESTYLES, axes, pyplot, set_log, styled
 
 
 def heatmap(
@@ -64,10 +64,7 @@ def heatmap(
         if dots is not None:
             ax.scatter(dots[0], dots[1], c=dots[2], cmap=colormap, norm=norm, edgecolors="white", linewidths=1.6,
                        s=75, zorder=4, label="simulation")
-        if "x" in log:
-            ax.set_xscale("log")
-        if "y" in log:
-            ax.set_yscale("log")
+        set_log(ax, log)
         if ylim is not None:
             ax.set_ylim(*ylim)
         ax.figure.colorbar(image, ax=ax, label=label, extend="both")

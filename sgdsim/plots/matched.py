@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.plots.style import COLORS, GUIDE, MARKERS, axes, styled
+from sgdsim.plots.style import COLORS, GUIDE, LINESTYLES, MARKERS, axes, set_log, styled
 
 
 def matched(
@@ -46,7 +46,7 @@ def matched(
             if label in bands:
                 ax.fill_between(*bands[label], color=color, alpha=0.2, linewidth=0, zorder=1)
             if label in lines:
-                ax.plot(*lines[label], color=color, zorder=2, label=name)
+                ax.plot(*lines[label], color=color, linestyle=LINESTYLES[i % len(LINESTYLES)], zorder=2, label=name)
                 name = ""
             if label not in simulated:
                 continue
@@ -58,10 +58,7 @@ def matched(
                 grey = True
             ax.errorbar(x[~off], y[~off], yerr=2 * error[~off], fmt=marker, color=color, markerfacecolor="white",
                         markeredgewidth=1.4, capsize=2.5, linewidth=1.2, zorder=3, label=name or None)
-        if "x" in log:
-            ax.set_xscale("log")
-        if "y" in log:
-            ax.set_yscale("log")
+        set_log(ax, log)
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         ax.legend()
     return ax

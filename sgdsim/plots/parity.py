@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.plots.style import COLORS, GUIDE, MARKERS, axes, styled
+from sgdsim.plots.style import COLORS, GUIDE, MARKERS, axes, set_log, styled
 
 
 def parity(result: Any, prediction: Any, *, quantity: str = "covariance", ax: Any = None, title: str = "") -> Any:
@@ -69,14 +69,17 @@ def parity_points(
                 zorder=3,
             )
         values = np.concatenate([np.ravel(v) for x, y, _ in groups.values() for v in (x, y)])
+        if not log:  # there a bar that reaches 0 would take the whole axis
+            reach = [sigmas * np.ravel(error) for _, _, error in groups.values()]
+            middle = np.concatenate([np.ravel(y) for _, y, _ in groups.values()])
+            values = np.concatenate([values, middle - np.concatenate(reach), middle + np.concatenate(reach)])
         values = values[np.isfinite(values) & ((values > 0) | (not log))]
         low, high = (values.min(), values.max()) if values.size else (0.1, 1.0)
         margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
         ends = (low / 1.3, high * 1.3) if log else (low - margin, high + margin)
         ax.plot(ends, ends, color=GUIDE, linewidth=1.2, zorder=1, label="simulated = predicted")
         if log:
-            ax.set_xscale("log")
-            ax.set_yscale("log")
+            set_log(ax, "xy")
         ax.set(xlim=ends, ylim=ends, xlabel="predicted", ylabel=f"simulated (±{sigmas:g} standard errors)", title=title)
         ax.set_aspect("equal")
         ax.legend()

@@ -9,11 +9,13 @@ import numpy as np
 
 from sgdsim.plots.style import GUIDE, INK, axes, styled
 
+# In grey the three colours are one: hatches tell them apart.
 PHASES = {
-    "finite variance": ("#D6E6F2", "o"),
-    "infinite variance": ("#FBE3C8", "D"),
-    "diverges": ("#E4E4E4", "X"),
+    "finite variance": ("#D6E6F2", "o", ""),
+    "infinite variance": ("#FBE3C8", "D", "//"),
+    "diverges": ("#E4E4E4", "X", "xx"),
 }
+_HATCH = "#b5b5b5"
 DOTS = {"finite variance": "#0072B2", "infinite variance": "#D55E00", "diverges": INK}
 
 
@@ -46,8 +48,9 @@ def phase_diagram(
     bottom = 0.75 * min([low.min(), *(np.min(y) for _, y in points.values() if np.size(y))])
     with styled():
         edges = (np.full(sizes.shape, bottom), low, high, np.full(sizes.shape, top))
-        for (name, (color, _)), below, above in zip(PHASES.items(), edges[:-1], edges[1:], strict=True):
-            ax.fill_between(sizes, below, above, color=color, linewidth=0, label=f"theory: {name}", zorder=0)
+        for (name, (color, _, hatch)), below, above in zip(PHASES.items(), edges[:-1], edges[1:], strict=True):
+            ax.fill_between(sizes, below, above, facecolor=color, edgecolor=_HATCH, hatch=hatch, linewidth=0,
+                            label=f"theory: {name}", zorder=0)
         ax.plot(sizes, low, color=INK, label="mean-square limit", zorder=2)
         ax.plot(sizes, high, color=INK, linestyle="--", label="limit of any stationary law", zorder=2)
         for name, (x, y) in points.items():

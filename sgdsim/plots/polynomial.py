@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.plots.style import COLORS, INK, MARKERS, axes, styled
+from sgdsim.plots.style import COLORS, INK, MARKERS, axes, set_log, styled
 
 _POINTS = 160
 
@@ -67,13 +67,10 @@ def variance_polynomial(
             floor, ceiling = min(floor, positive.min(initial=np.inf)), max(ceiling, fit.variance.max())
         for b, y in exact.values():
             ax.plot(b, y, color=INK, linestyle=(0, (4, 2)), linewidth=1.1, zorder=3)
-        if "x" in log:
-            ax.set_xscale("log")
-        if "y" in log:
-            ax.set_yscale("log")
-            # A band that reaches 0 would otherwise take the whole axis.
-            if np.isfinite(floor):
-                ax.set_ylim(floor / 2.5, ceiling * 2.5)
+        set_log(ax, log)
+        # A band that reaches 0 would otherwise take the whole axis.
+        if "y" in log and np.isfinite(floor):
+            ax.set_ylim(floor / 2.5, ceiling * 2.5)
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         handles, _ = ax.get_legend_handles_labels()
         if exact:

@@ -66,7 +66,9 @@ def pyplot() -> Any:
 
 def styled() -> Any:
     """Return a context manager under which everything created has the style of this package."""
-    return pyplot().rc_context(SETTINGS)
+    plt = pyplot()
+    plt.draw_if_interactive()  # loads the backend: loaded inside, it would be undone, and notebooks show nothing
+    return plt.rc_context(SETTINGS)
 
 
 def axes(ax: Any = None, figsize: tuple[float, float] = (5.2, 3.8)) -> Any:
@@ -75,6 +77,37 @@ def axes(ax: Any = None, figsize: tuple[float, float] = (5.2, 3.8)) -> Any:
         return ax
     with styled():
         return pyplot().figure(figsize=figsize, layout="constrained").add_subplot()
+
+
+def set_log(ax: Any, log: str) -> None:
+    """Make the axes named in `log` logarithmic, with labels that do not run into each other."""
+    for axis, name in ((ax.xaxis, "x"), (ax.yaxis, "y")):
+        if name in log:
+            getattr(ax, f"set_{name}scale")("log")
+            label_log(axis)
+
+
+def label_log(axis: Any) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 where less than two decades are seen, at every digit in less than half."""
+    pyplot()
+    from matplotlib.ticker import FuncFormatter
+
+    def minor(value: float, _: Any) -> str:
+        low, high = sorted(axis.get_view_interval())
+        if low <= 0 or high >= 100 * low or (high >= 3 * low and f"{value:.0e}"[0] not in "25"):
+            return ""
+        return power_of_ten(value)
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    axis.set_minor_formatter(FuncFormatter(minor))
+
+
+def power_of_ten(value: float) -> str:
+    """Return a number as short text: 0.05, 200, or with its power of ten."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:g}"
+    digits, exponent = f"{value:.0e}".split("e")
+    return f"$10^{{{int(exponent)}}}$" if digits == "1" else rf"${digits} \times 10^{{{int(exponent)}}}$"
 
 
 def panels(rows: int, columns: int, figsize: tuple[float, float], **options: Any) -> tuple[Any, Any]:

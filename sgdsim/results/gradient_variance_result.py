@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sgdsim import _checks
+from sgdsim.results.show import variance_html
 from sgdsim.statistics import PolynomialFit, fit_polynomial
 
 _QUANTITIES = ("gradient", "full_gradient")
@@ -29,6 +30,10 @@ class LayerVariance:
     gradient_stderr: np.ndarray
     full_gradient: np.ndarray
     full_gradient_stderr: np.ndarray
+
+    def __repr__(self) -> str:
+        steps, sizes = self.gradient.shape
+        return f"LayerVariance({self.name!r}, {steps} steps, {sizes} batch sizes)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +93,9 @@ class GradientVarianceResult:
         steps, sizes = self.gradient.shape
         return (f"GradientVarianceResult({self.provenance['problem']}, {steps} steps, {sizes} batch sizes, "
                 f"runs={self.runs}, estimator={self.estimator!r}, status={self.status!r})")
+
+    def _repr_html_(self) -> str:
+        return variance_html(self)
 
     @property
     def warning(self) -> str:
@@ -154,26 +162,18 @@ class GradientVarianceResult:
             covariance=common[step][np.ix_(kept, kept)] if joint and common is not None else None,
         )
 
+    def save(self, path: str | Path) -> Path:
+        """Write NetCDF (needs `pip install 'sgdsim[results]'`); a round trip through `ss.load` is exact."""
+        from sgdsim.results.files import save
+
+        return save(self, path)
+
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with dimensions step, batch_size and layer (needs `pip install 'sgdsim[results]'`).
 
         Raises:
             ImportError: xarray is not installed.
         """
-        xr = _checks.need("xarray", "results")
-        grid = ("step", "batch_size")
-        names = [name + end for name in (*_QUANTITIES, "loss") for end in ("", "_stderr")]
-        variables: dict[str, Any] = {name: (grid, getattr(self, name)) for name in (*names, "runs_left", "typical_run")}
-        for name in (*_QUANTITIES, "loss"):
-            variables[f"{name}_effective_runs"] = (grid, self.effective_runs[name])
-        variables["diverged"] = ("batch_size", self.diverged)
-        coordinates: dict[str, Any] = {"step": np.arange(len(self.gradient)), "batch_size": self.batch_sizes}
-        if self.by_layer:
-            coordinates["layer"] = [layer.name for layer in self.by_layer]
-            for name in names[:4]:
-                variables[f"layer_{name}"] = (("layer", *grid), np.stack([getattr(l, name) for l in self.by_layer]))
-        if self.gradient_covariance is not None:
-            variables["gradient_covariance"] = ((*grid, "batch_size_"), self.gradient_covariance)
-        attributes = {"runs": self.runs, "status": self.status, "estimator": self.estimator, "basis": self.basis,
-                      "warning": self.warning, "provenance": json.dumps(self.provenance)}
-        return xr.Dataset(variables, coordinates, attributes)
+        from sgdsim.results.export import to_xarray
+
+        return to_xarray(self)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim import _checks
+from sgdsim.results.show import result_html
 from sgdsim.statistics.tail_index import TailEstimate, tail_index
 
 QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss", "kurtosis")
@@ -82,6 +83,9 @@ class Result:
             f"chains={self.chains}, steps={how.get('steps')}, status={self.status!r})"
         )
 
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
     def tail_index(self, **options: Any) -> TailEstimate:
         """Exponent of P(|w - minimum| > x), from `tail`; its interval rests on independent groups of chains.
 
@@ -110,3 +114,17 @@ class Result:
         from sgdsim.results.export import to_xarray
 
         return to_xarray(self)
+
+    def to_inferencedata(self, source: str = "snapshots") -> Any:
+        """ArviZ's `InferenceData` with chains as draws of `w` (needs `pip install 'sgdsim[diagnostics]'`).
+
+        Args:
+            source: "snapshots" (some chains at several measured steps) or "final" (every chain after the last step,
+                one draw a chain). Chains that diverged are left out.
+
+        Raises:
+            ValueError: there are no such draws.
+        """
+        from sgdsim.results.export import to_inferencedata
+
+        return to_inferencedata(self, source)

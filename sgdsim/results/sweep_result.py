@@ -11,6 +11,7 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim.results.result import Result
+from sgdsim.results.show import sweep_html
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +30,16 @@ class SweepResult:
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes."""
         return tuple(len(values) for values in self.axes.values())
+
+    def __repr__(self) -> str:
+        one = self.results[0]
+        axes = ", ".join(f"{name}={values}" for name, values in self.axes.items())
+        troubled = sum(result.status != "ok" for result in self.results)
+        return (f"SweepResult({one.provenance.get('problem')}, {axes}, chains={one.chains}, "
+                f"{len(self.results)} points, {troubled} not ok)")
+
+    def _repr_html_(self) -> str:
+        return sweep_html(self)
 
     def __getattr__(self, name: str) -> Any:
         """`Result.name` of every point, shape (*self.shape, ...)."""
@@ -57,6 +68,15 @@ class SweepResult:
         from sgdsim.results.files import save
 
         return save(self, path)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with batch_size and learning_rate as first dimensions of every variable.
+
+        Where chains diverged, fewer snapshots are filled up with NaN.
+        """
+        from sgdsim.results.export import to_xarray
+
+        return to_xarray(self)
 
     def points(self) -> list[tuple[dict[str, Any], Result]]:
         """Every point of the grid with its result."""

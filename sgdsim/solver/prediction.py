@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.solver.export import prediction_html, prediction_to_xarray
+from sgdsim.solver.references import cite
+
 
 class Lazy:
     """A field given as a number, or as a function that is called when the number is first read."""
@@ -82,3 +85,25 @@ class Prediction:
             f"Prediction({self.configuration.get('problem')}, {self.configuration.get('optimizer')}, "
             f"approximation={self.approximation!r}, test_loss={self.test_loss:.6g})"
         )
+
+    def _repr_html_(self) -> str:
+        return prediction_html(self)
+
+    def cite(self) -> str:
+        """BibTeX of the paper that `reference` is about.
+
+        Examples:
+            >>> import sgdsim as ss
+            >>> law = ss.predict(ss.LinearRegression([1.0], label_noise=1.0), ss.SGD(0.3), batch_size=4)
+            >>> law.cite().splitlines()[0]
+            '@inproceedings{ziyin2022strength,'
+        """
+        return cite(self.reference)
+
+    def to_xarray(self, limits: bool = False) -> Any:
+        """An `xarray.Dataset` with the names of a simulation's (needs `pip install 'sgdsim[results]'`).
+
+        Args:
+            limits: add max_learning_rate, spectral_radius and tail_index, which are computed for it and may take long.
+        """
+        return prediction_to_xarray(self, limits)

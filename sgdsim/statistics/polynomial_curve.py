@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sgdsim import _checks
+from sgdsim import _checks, _html
 from sgdsim.statistics.non_negative import NonNegative
 from sgdsim.statistics.weighted_least_squares import LeastSquares
 
@@ -57,6 +57,14 @@ class PolynomialFit:
     def __repr__(self) -> str:
         return (f"PolynomialFit(degree={self.degree}, basis={self.basis!r}, chi_square={self.chi_square:.4g}, "
                 f"degrees_of_freedom={self.degrees_of_freedom})")
+
+    def _repr_html_(self) -> str:
+        title, *remarks = self._heading()
+        rows = zip(range(1, self.degree + 1), self.coefficients, self.stderr, self.identified, strict=True)
+        cells = [(k, f"{beta:.5g}" if known else "-", f"{error:.3g}", "" if known else "not identified")
+                 for k, beta, error, known in rows]  # fmt: skip
+        notes = (*remarks, f"decreasing from b0 = {self.b0:.4g}")
+        return _html.table(title, ("k", "beta_k", "stderr", ""), cells, notes=notes)
 
     def __call__(self, b: Any) -> Any:
         """The fitted variance at `b`, any shape; whole numbers are not required."""
@@ -139,12 +147,7 @@ class PolynomialFit:
 
     def table(self) -> str:
         """The coefficients, which of them mean something, and how good the fit is."""
-        shown = "1/b" if self.basis == "1/b" else f"c_b, n = {self.n_examples}"
-        lines = [f"polynomial of degree {self.degree} in {shown}; chi-square {self.chi_square:.4g} on "
-                 f"{self.degrees_of_freedom} degrees of freedom (p = {self.p_value:.3g})"]
-        if self.selected_degree != self.degree:
-            lines.append(f"AICc prefers degree {self.selected_degree}; more keep the band honest")
-        lines.append(f"{'k':>3}  {'beta_k':>12}  {'stderr':>12}")
+        lines = [*self._heading(), f"{'k':>3}  {'beta_k':>12}  {'stderr':>12}"]
         beta = self.solution.coefficients
         for k, (value, error, known) in enumerate(zip(beta, self.stderr, self.identified, strict=True), start=1):
             note = "" if known else "  not identified"
@@ -152,6 +155,14 @@ class PolynomialFit:
             lines.append(f"{k:>3}  {number}  {error:12.3g}{note}")
         lines.append(f"decreasing from b0 = {self.b0:.4g}")
         return "\n".join(lines)
+
+    def _heading(self) -> list[str]:
+        shown = "1/b" if self.basis == "1/b" else f"c_b, n = {self.n_examples}"
+        lines = [f"polynomial of degree {self.degree} in {shown}; chi-square {self.chi_square:.4g} on "
+                 f"{self.degrees_of_freedom} degrees of freedom (p = {self.p_value:.3g})"]
+        if self.selected_degree != self.degree:
+            lines.append(f"AICc prefers degree {self.selected_degree}; more keep the band honest")
+        return lines
 
     def _rows(self, b: Any) -> np.ndarray:
         b = _checks.finite_array("b", b)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from sgdsim import _checks
+from sgdsim.solver.export import polynomial_html, polynomial_to_xarray
+from sgdsim.solver.references import cite
 from sgdsim.solver.variance.bernstein import non_negative
 from sgdsim.solver.variance.choose import NoiseFactor
 
@@ -46,6 +48,17 @@ class VariancePolynomial:
         shown = ", ".join(f"{value:.6g}" for value in self.coefficients[:7])
         more = ", ..." if len(self.coefficients) > 7 else ""
         return f"VariancePolynomial([{shown}{more}] in {self.variable})"
+
+    def _repr_html_(self) -> str:
+        return polynomial_html(self)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with the coefficients along `power` (needs `pip install 'sgdsim[results]'`)."""
+        return polynomial_to_xarray(self)
+
+    def cite(self) -> str:
+        """BibTeX of the paper about this polynomial."""
+        return cite("docs/theory/variance-polynomial.md")
 
     @property
     def variable(self) -> str:

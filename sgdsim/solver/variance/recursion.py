@@ -29,6 +29,9 @@ class GradientVariance:
     loss: np.ndarray
     batch_sizes: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return f"GradientVariance({len(self.gradient)} steps, batch_sizes={self.batch_sizes})"
+
 
 def gradient_variance(
     problem: Any,
