@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,14 +30,17 @@ from sgdsim._version import __version__
 from sgdsim.comparison import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, format_row, row_to_dict
 from sgdsim.experiments import analyze as run_analysis
 from sgdsim.experiments import list_experiments, run_several
-from sgdsim.experiments.findings import SCALES, Findings
+from sgdsim.experiments._run_example import EXAMPLE
+from sgdsim.experiments.findings import SCALES, Findings, Verdict
 from sgdsim.experiments.registry import find
+from sgdsim.experiments.run_file import Outcome, run_file
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Run many SGD trainings at once and hold every number against theory.",
+    epilog="Exit codes: 0 done, no number disagrees with theory; 1 a number disagrees; "
+    "2 something that was given is wrong or missing; 130 interrupted.",
 )
 COLORS = {AGREE: "green", DISAGREE: "bold red", UNDERPOWERED: "yellow", OUT: "yellow"}
 EXTRAS = {
@@ -43,6 +49,7 @@ EXTRAS = {
     "results": ("xarray", "h5netcdf", "h5py"),
     "diagnostics": ("arviz",),
     "cli": ("typer", "rich"),
+    "notebook": ("ipywidgets",),
 }
 PACKAGES = ("sgdsim", "jax", "jaxlib", "optax", "flax", "numpy", "scipy")
 
@@ -55,17 +62,49 @@ def _fail(message: Any) -> typer.Exit:
     return typer.Exit(2)
 
 
+class _Stopped(BaseException):
+    """Ctrl-C, where the engine shall not take it for a wish to see what there is so far."""
+
+
 def _one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what a user can put right into one line and exit code 2."""
+    """Turn what a user can put right into one line and exit code 2, and Ctrl-C into one line and 130."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-        except (ValueError, ImportError, OSError) as wrong:
+        except (ValueError, ImportError, OSError, NotImplementedError) as wrong:
             raise _fail(wrong) from None
+        except (KeyboardInterrupt, _Stopped):
+            print("sgdsim: interrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
 
     return wrapper
+
+
+@contextlib.contextmanager
+def _stopping_at_once() -> Iterator[None]:
+    """Within it Ctrl-C ends the command, not only the simulation that happens to run."""
+
+    def stop(*_: Any) -> None:
+        raise _Stopped
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _complete_ids(incomplete: str) -> list[tuple[str, str]]:
+    return [(e.id, e.title) for e in list_experiments() if e.id.startswith(incomplete)]
+
+
+def _complete_scales(incomplete: str) -> list[str]:
+    return [name for name in SCALES if name.startswith(incomplete)]
 
 
 def _compile_quickly() -> None:
@@ -105,9 +144,14 @@ def list_command(as_json: AsJson = False) -> None:
 @app.command()
 @_one_line
 def reproduce(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Names from `sgdsim list`.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID...", help="Names from `sgdsim list`.", autocompletion=_complete_ids),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every experiment.")] = False,
-    scale: Annotated[str, typer.Option(help="smoke (seconds), laptop (minutes) or full.")] = "smoke",
+    scale: Annotated[
+        str, typer.Option(help="smoke (seconds), laptop (minutes) or full.", autocompletion=_complete_scales)
+    ] = "smoke",
     output: Output = Path("output"),
     as_json: AsJson = False,
 ) -> None:
@@ -121,7 +165,7 @@ def reproduce(
         _compile_quickly()
     ss.use_all_cores()
     done: dict[str, tuple[Findings, float]] = {}
-    with _progress() as progress:
+    with _stopping_at_once(), _progress() as progress:
         task = progress.add_task("experiments", total=len(chosen))
         for name, findings, seconds in run_several(chosen, scale, output):
             done[name] = findings, seconds
@@ -150,28 +194,61 @@ def analyze_command(
     _compile_quickly()
     ss.use_all_cores()
     start = time.perf_counter()
-    findings = run_analysis(
-        table,
-        target,
-        batch_sizes=sizes,
-        learning_rates=rates,
-        standardize=standardize,
-        intercept=intercept,
-        output=output,
-    )
+    with _stopping_at_once():
+        findings = run_analysis(
+            table,
+            target,
+            batch_sizes=sizes,
+            learning_rates=rates,
+            standardize=standardize,
+            intercept=intercept,
+            output=output,
+        )
     _finish({"analyze": (findings, time.perf_counter() - start)}, output, as_json)
+
+
+@app.command("run")
+@_one_line
+def run_command(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A TOML file; see --example.")] = None,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented file that runs.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write to, instead of the file's own.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the experiment that a TOML file describes; exit code 1 if a number disagrees with theory."""
+    if example:
+        print(json.dumps({"example": EXAMPLE}) if as_json else EXAMPLE, end="\n" if as_json else "")
+        return
+    if file is None:
+        raise _checks.error("FILE", None, "a TOML file", "print one with `sgdsim run --example`")
+    ss.use_all_cores()
+    outcome = run_file(file, output)
+    if as_json:
+        print(json.dumps(outcome.to_dict(), indent=1))
+    else:
+        _show_outcome(file.stem, outcome)
+    if outcome.interrupted:
+        print(f"sgdsim: interrupted; what was measured is in {outcome.folder}", file=sys.stderr)
+        raise typer.Exit(130)
+    if outcome.disagrees:
+        raise typer.Exit(1)
 
 
 @app.command()
 @_one_line
-def bench() -> None:
+def bench(as_json: AsJson = False) -> None:
     """Measure speed and memory against hand-written loops (needs a source checkout)."""
     runner = Path(__file__).resolve().parent.parent / "bench" / "run.py"
     if not runner.is_file():
         raise ValueError(
             f"there is no {runner}; the bench lives in the source checkout: git clone it, then `make bench`"
         )
-    raise typer.Exit(subprocess.run([sys.executable, str(runner)], check=False).returncode)
+    code = subprocess.run([sys.executable, str(runner)], check=False, stdout=sys.stderr if as_json else None).returncode
+    if as_json and code == 0:
+        print((runner.parent / "results.json").read_text(encoding="utf-8"), end="")
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -252,25 +329,41 @@ def _finish(done: dict[str, tuple[Findings, float]], output: Path, as_json: bool
     else:
         console = _console()
         for name, (findings, seconds) in done.items():
-            console.print(f"\n[bold]{escape(name)}[/bold] [dim]{seconds:.1f} s[/dim]")
-            for sentence in findings.summary:
-                console.print(escape(sentence), highlight=False)
-            for extra in findings.tables:
-                console.print(_rich(extra.title, extra.header, extra.rows))
-            console.print(_verdict_table(findings))
-            for note in sorted({v.row.note for v in findings.verdicts if v.row.note}):
-                console.print(f"[dim]note: {escape(note)}[/dim]", highlight=False)
-        counts: dict[str, int] = {}
-        for findings, _ in done.values():
-            for _, row in findings.verdicts:
-                counts[row.verdict] = counts.get(row.verdict, 0) + 1
-        console.print(
-            "\n[bold]verdicts:[/bold] "
-            + ", ".join(f"[{COLORS[name]}]{counts[name]} {name}[/]" for name in COLORS if name in counts)
-        )
+            _show(console, name, findings, seconds)
+        _show_counts(console, [findings for findings, _ in done.values()])
         console.print(f"figures, data and report: {escape(str(output / 'report.html'))}", highlight=False)
     if disagrees:
         raise typer.Exit(1)
+
+
+def _show_outcome(name: str, outcome: Outcome) -> None:
+    """What a run file led to."""
+    console = _console()
+    held = [(point.setting, point.comparison) for point in outcome.points if point.comparison is not None]
+    verdicts = [Verdict(setting, row) for setting, comparison in held for row in comparison.rows]
+    findings = Findings(verdicts, {}, [], summary=[point.sentence() for point in outcome.points])
+    _show(console, name, findings, outcome.seconds)
+    if verdicts:
+        _show_counts(console, [findings])
+    console.print(f"result and provenance: {escape(str(outcome.folder))}", highlight=False)
+
+
+def _show(console: Console, name: str, findings: Findings, seconds: float) -> None:
+    console.print(f"\n[bold]{escape(name)}[/bold] [dim]{seconds:.1f} s[/dim]")
+    for sentence in findings.summary:
+        console.print(escape(sentence), highlight=False)
+    for extra in findings.tables:
+        console.print(_rich(extra.title, extra.header, extra.rows))
+    if findings.verdicts:
+        console.print(_verdict_table(findings))
+    for note in sorted({v.row.note for v in findings.verdicts if v.row.note}):
+        console.print(f"[dim]note: {escape(note)}[/dim]", highlight=False)
+
+
+def _show_counts(console: Console, found: Sequence[Findings]) -> None:
+    verdicts = [row.verdict for findings in found for _, row in findings.verdicts]
+    counts = (f"[{COLORS[name]}]{verdicts.count(name)} {name}[/]" for name in COLORS if name in verdicts)
+    console.print("\n[bold]verdicts:[/bold] " + ", ".join(counts))
 
 
 def _plain(findings: Findings, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from typing import Any
@@ -10,7 +11,7 @@ _PATIENCE = 2.0
 
 
 class ProgressBar:
-    """Context manager; `show` None means: on a terminal or notebook, after two seconds, if rich is installed."""
+    """Context manager; `show` None means: after two seconds, on a terminal (with rich) or notebook (and ipywidgets)."""
 
     def __init__(self, total: int, label: str, show: bool | None):
         self._total, self._label = total, label
@@ -53,4 +54,5 @@ class ProgressBar:
 
 
 def _interactive() -> bool:
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    notebook = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
+    return notebook or sys.stderr.isatty()

@@ -3,6 +3,9 @@
 from sgdsim.experiments import adam_bias as adam_bias
 from sgdsim.experiments import adam_covariance as adam_covariance
 from sgdsim.experiments import adam_digits as adam_digits
+from sgdsim.experiments import cycling as cycling
+from sgdsim.experiments import diagonal_network as diagonal_network
+from sgdsim.experiments import ellipse as ellipse
 from sgdsim.experiments import fig1_left as fig1_left
 from sgdsim.experiments import fig1_middle as fig1_middle
 from sgdsim.experiments import fig1_right as fig1_right
@@ -14,7 +17,9 @@ from sgdsim.experiments import fig4bc as fig4bc
 from sgdsim.experiments import fig5 as fig5
 from sgdsim.experiments import fig6 as fig6
 from sgdsim.experiments import general_minima as general_minima
+from sgdsim.experiments import label_noise_network as label_noise_network
 from sgdsim.experiments import linear_network as linear_network
+from sgdsim.experiments import matrix_factorization as matrix_factorization
 from sgdsim.experiments import scaling_law as scaling_law
 from sgdsim.experiments import second_order as second_order
 from sgdsim.experiments import stability_map as stability_map

@@ -12,16 +12,24 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._types import spec
 from sgdsim.kernels.base import Kernel
+from sgdsim.kernels.cycling import cycling_kernel
 from sgdsim.kernels.dataset import dataset_kernel
+from sgdsim.kernels.ellipse import ellipse_kernel
 from sgdsim.kernels.gaussian import gaussian_kernel
 from sgdsim.kernels.linear_network import linear_network_kernel
 from sgdsim.kernels.network import network_kernel
 from sgdsim.kernels.quadratic import quadratic_kernel
+from sgdsim.kernels.reparametrized import diagonal_kernel, matrix_kernel
 from sgdsim.problems import (
+    CyclingToy,
     DatasetRegression,
     DeepLinear,
+    DiagonalNetwork,
+    Ellipse,
     FlaxNetwork,
+    FromLoss,
     LinearRegression,
+    MatrixFactorization,
     Problem,
     Quadratic,
     TwoLayerLinear,
@@ -33,18 +41,27 @@ _MAKERS: dict[type, Callable[[Any, int, str, Any], Kernel]] = {
     LinearRegression: lambda problem, size, sampling, dtype: gaussian_kernel(problem, size, dtype),
     DatasetRegression: dataset_kernel,
     FlaxNetwork: network_kernel,
+    FromLoss: network_kernel,
     TwoLayerLinear: linear_network_kernel,
     DeepLinear: linear_network_kernel,
+    Ellipse: ellipse_kernel,
+    CyclingToy: cycling_kernel,
+    DiagonalNetwork: diagonal_kernel,
+    MatrixFactorization: matrix_kernel,
 }
 
 
 def make_kernel(problem: Problem, batch_size: int, sampling: str, dtype: Any) -> Kernel:
-    """The fastest kernel that has exactly the law of the minibatch-mean gradient."""
+    """The fastest kernel that has exactly the law of the minibatch-mean gradient; a problem may bring its own."""
+    own = getattr(problem, "make_kernel", None)
+    if own is not None:
+        return own(batch_size, sampling, dtype)
     for kind, make in _MAKERS.items():
         if isinstance(problem, kind):
             return make(problem, batch_size, sampling, dtype)
     names = ", ".join(kind.__name__ for kind in _MAKERS)
-    raise _checks.error("problem", type(problem).__name__, f"one of {names}", "describe the problem with one of them")
+    raise _checks.error("problem", type(problem).__name__, f"one of {names}",
+                        "or give it a method make_kernel(batch_size, sampling, dtype)")
 
 
 @spec

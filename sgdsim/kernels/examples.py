@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import apply, spec
+from sgdsim.kernels.label_noise import FreshNoise
 
 # Rows gathered together: few enough that those of 4,096 chains stay in the cache of a core, whatever b is.
 _SLICE = 8
@@ -143,11 +144,20 @@ def _take(values: jax.Array, index: jax.Array) -> jax.Array:
 def _fresh_noise(key: jax.Array, label_noise: Any, index: jax.Array, params: jax.Array) -> Any:
     if label_noise is None:
         return None
+    if isinstance(label_noise, FreshNoise):
+        return label_noise.draw(key, index.shape, params.dtype)
     return label_noise * jax.random.normal(key, index.shape, params.dtype)
 
 
 def lay_out(features: np.ndarray, targets: Any, label_noise: Any, weight_decay: Any) -> Examples:
-    """The layout that is faster for so many features; `features` is X, shape (n, D)."""
+    """The layout that is faster for so many features.
+
+    Args:
+        features: X, shape (n, D).
+        targets: y, shape (n,).
+        label_noise: the standard deviation of normal label noise, a `FreshNoise`, or None.
+        weight_decay: Gamma, or None.
+    """
     if features.shape[1] <= _NARROW:
         return NarrowExamples(np.ascontiguousarray(features.T), targets, label_noise, weight_decay)
     return WideExamples(features, targets, label_noise, weight_decay)

@@ -13,13 +13,14 @@ from sgdsim._types import spec
 from sgdsim.kernels.base import none_if_zero, normals
 from sgdsim.kernels.chi_square import ChiSquareExact, ChiSquareQuantile, chi_square_sampler
 from sgdsim.problems import DeepLinear, TwoLayerLinear
+from sgdsim.problems._linear_layers import Layers
 
 # Up to so many rows and columns a product is written out over all chains at once: one matrix after another would
 # spend its time in calls.
 _SMALL = 16
 
 
-def over_chains(problem: TwoLayerLinear | DeepLinear, function: Callable[..., Any]) -> Callable[..., Any]:
+def over_chains(problem: Layers, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of arrays whose last axis is the chains: as it is for small layers, else chain by chain.
 
     The same code serves both: matrices are (i, j, chains) or (i, j).

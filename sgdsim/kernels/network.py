@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from sgdsim._types import spec
 from sgdsim.kernels import subsets
-from sgdsim.problems import FlaxNetwork
+from sgdsim.kernels.base import none_if_zero
+from sgdsim.problems import FlaxNetwork, FromLoss
 
 
 @spec
@@ -20,6 +21,7 @@ class NetworkKernel:
     problem: Any
     batch_size: int
     choose: Callable[..., jax.Array] | None
+    label_noise: Any  # None or its standard deviation
 
     def init(self, key: jax.Array, chains: int) -> tuple[()]:
         """Nothing to remember."""
@@ -27,10 +29,13 @@ class NetworkKernel:
 
     def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         """One gradient per chain."""
+        index_key, noise_key = _split(key, self.label_noise)
         index = None
         if self.choose is not None:
-            index = self.choose(key, self.problem.n_examples, self.batch_size, params.shape[1])
-        return batch_gradients(self.problem, params, index), state
+            index = self.choose(index_key, self.problem.n_examples, self.batch_size, params.shape[1])
+        rows = self.problem.n_examples if index is None else self.batch_size
+        noise = _fresh_noise(noise_key, self.label_noise, self.problem, rows, params)
+        return batch_gradients(self.problem, params, index, noise=noise), state
 
 
 @spec
@@ -39,6 +44,7 @@ class NetworkEpochKernel:
 
     problem: Any
     batch_size: int
+    label_noise: Any  # None or its standard deviation
 
     def init(self, key: jax.Array, chains: int) -> subsets.EpochState:
         """The start of the first pass."""
@@ -48,12 +54,32 @@ class NetworkEpochKernel:
         self, key: jax.Array, params: jax.Array, state: subsets.EpochState
     ) -> tuple[jax.Array, subsets.EpochState]:
         """One gradient per chain: the mean over the examples of this batch."""
-        index, counts, state = subsets.next_batch(key, state, self.batch_size)
+        index_key, noise_key = _split(key, self.label_noise)
+        index, counts, state = subsets.next_batch(index_key, state, self.batch_size)
         weight = counts.astype(params.dtype) / counts.sum()
-        return batch_gradients(self.problem, params, index, weight), state
+        noise = _fresh_noise(noise_key, self.label_noise, self.problem, len(index), params)
+        return batch_gradients(self.problem, params, index, weight, noise), state
 
 
-def batch_gradients(problem: FlaxNetwork, params: jax.Array, index: Any, weight: Any = None) -> jax.Array:
+def _split(key: jax.Array, label_noise: Any) -> tuple[jax.Array, jax.Array]:
+    """A key for the examples and one for their noise; without noise the first is `key` itself."""
+    if label_noise is None:
+        return key, key
+    examples, noise = jax.random.split(key)
+    return examples, noise
+
+
+def _fresh_noise(key: jax.Array, label_noise: Any, problem: Any, rows: int, params: jax.Array) -> Any:
+    """Noise for the targets of each chain's batch, shape (chains, rows, ...)."""
+    if label_noise is None:
+        return None
+    shape = (params.shape[1], rows, *problem.targets.shape[1:])
+    return label_noise * jax.random.normal(key, shape, params.dtype)
+
+
+def batch_gradients(
+    problem: FlaxNetwork | FromLoss, params: jax.Array, index: Any, weight: Any = None, noise: Any = None
+) -> jax.Array:
     """Gradient of each chain's batch loss and penalty, shape (D, chains).
 
     Args:
@@ -61,20 +87,23 @@ def batch_gradients(problem: FlaxNetwork, params: jax.Array, index: Any, weight:
         params: shape (D, chains).
         index: which examples, shape (rows, chains); None means all of them for every chain.
         weight: of each row in the mean, shape (rows,), summing to 1; None means equal weights.
+        noise: added to the targets, shape (chains, rows, ...); None means none.
     """
     features, targets = jnp.asarray(problem.features), jnp.asarray(problem.targets)
 
-    def mean_loss(w: jax.Array, rows: Any) -> jax.Array:
+    def mean_loss(w: jax.Array, rows: Any, fresh: Any) -> jax.Array:
         x, y = (features, targets) if rows is None else (features[rows], targets[rows])
+        if fresh is not None:
+            y = y + fresh
         losses = problem.batch_loss(w, x, y)
         data = losses.mean() if weight is None else weight @ losses
         return data + 0.5 * problem.weight_decay * jnp.sum(w * w)
 
-    def gradient(chain: tuple[jax.Array, Any]) -> jax.Array:
+    def gradient(chain: tuple[jax.Array, Any, Any]) -> jax.Array:
         return jax.grad(mean_loss)(*chain)
 
     # One chain's parameters side by side: batched products over a leading axis of chains.
-    chains = (params.T, None if index is None else index.T)
+    chains = (params.T, None if index is None else index.T, noise)
     together = problem.slice_chains(problem.n_examples if index is None else len(index))
     return jax.lax.map(gradient, chains, batch_size=_divisor(params.shape[1], together)).T
 
@@ -85,13 +114,14 @@ def _divisor(chains: int, most: int) -> int:
 
 
 def network_kernel(
-    problem: FlaxNetwork, batch_size: int, sampling: str, dtype: Any
+    problem: FlaxNetwork | FromLoss, batch_size: int, sampling: str, dtype: Any
 ) -> NetworkKernel | NetworkEpochKernel:
-    """The kernel of a `FlaxNetwork` for one sampling mode."""
+    """The kernel of a problem whose example losses are differentiated, for one sampling mode."""
+    noise = none_if_zero(problem.label_noise)
     if sampling == "with_replacement":
-        return NetworkKernel(problem, batch_size, subsets.with_replacement)
+        return NetworkKernel(problem, batch_size, subsets.with_replacement, noise)
     if batch_size == problem.n_examples:  # one batch is one pass
-        return NetworkKernel(problem, batch_size, None)
+        return NetworkKernel(problem, batch_size, None, noise)
     if sampling == "epochs":
-        return NetworkEpochKernel(problem, batch_size)
-    return NetworkKernel(problem, batch_size, subsets.floyd_subset)
+        return NetworkEpochKernel(problem, batch_size, noise)
+    return NetworkKernel(problem, batch_size, subsets.floyd_subset, noise)

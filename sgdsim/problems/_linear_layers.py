@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -58,39 +59,23 @@ def transpose(a: Any) -> Any:
     return a.swapaxes(0, 1)
 
 
-class LinearLayers:
-    """A linear student y = W_L ... W_1 x of a linear teacher, inputs N(0, I): subclasses hold the teacher.
+def shapes_of(sizes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """(outputs, inputs) of every layer of a network with so many units: inputs first, outputs last."""
+    return tuple((out, into) for into, out in itertools.pairwise(sizes))
 
-    Parameters are W_1, ..., W_L, each row by row, one after the other.
-    """
 
-    label_noise: Any
-    target: Any
-
-    @property
-    def layers(self) -> tuple[Any, ...]:
-        """The teacher's matrices, from the input to the output."""
-        raise NotImplementedError
+class Layers:
+    """A product W_L ... W_1 of matrices in one vector: W_1, ..., W_L, each row by row, one after the other."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """(outputs, inputs) of every layer."""
-        return tuple(layer.shape for layer in self.layers)
+        raise NotImplementedError
 
     @property
     def dimension(self) -> int:
         """Number of parameters D."""
         return sum(math.prod(shape) for shape in self.shapes)
-
-    @property
-    def n_examples(self) -> None:
-        """None: a population problem."""
-
-    @property
-    def minimum(self) -> Any:
-        """The teacher: one of the minima, since any invertible matrix may pass between two layers."""
-        backend = jnp if any(isinstance(layer, jax.Array) for layer in self.layers) else np
-        return backend.concatenate([layer.reshape(-1) for layer in self.layers])
 
     @property
     def default_start(self) -> Any:
@@ -138,6 +123,59 @@ class LinearLayers:
             after.append(product(after[-1], layer))
         return before, after[::-1]
 
+    def _pull_back(self, layers: Sequence[Any], outer: Any) -> Any:
+        before, after = self._partial(layers)
+        return self.flatten(*(product(product(transpose(a), outer), transpose(b))
+                              for b, a in zip(before, after, strict=True)))
+
+    def _bent(self, layers: Sequence[Any], outer: Any) -> Any:
+        """The Hessian of the sum of outer_ij (W_L ... W_1)_ij, for outer (outputs, inputs), shape (D, D)."""
+        before, after = self._partial(layers)
+        backend = jnp if isinstance(outer, jax.Array) else np
+        rows = []
+        for m, layer in enumerate(layers):
+            blocks: list[Any] = []
+            between = np.eye(layer.shape[1])
+            for l in range(m - 1, -1, -1):
+                seen = product(product(after[m].T, outer), before[l].T)
+                block = backend.einsum("ij,ka->ikaj", seen, between)
+                blocks.insert(0, block.reshape(layer.size, layers[l].size))
+                between = product(between, layers[l])
+            rest = sum(later.size for later in layers[m:])
+            rows.append(backend.concatenate([*blocks, np.zeros((layer.size, rest))], axis=1))
+        below = backend.concatenate(rows)
+        return below + below.T
+
+
+class LinearLayers(Layers):
+    """A linear student y = W_L ... W_1 x of a linear teacher, inputs N(0, I): subclasses hold the teacher.
+
+    Parameters are W_1, ..., W_L, each row by row, one after the other.
+    """
+
+    label_noise: Any
+    target: Any
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The teacher's matrices, from the input to the output."""
+        raise NotImplementedError
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of every layer."""
+        return tuple(layer.shape for layer in self.layers)
+
+    @property
+    def n_examples(self) -> None:
+        """None: a population problem."""
+
+    @property
+    def minimum(self) -> Any:
+        """The teacher: one of the minima, since any invertible matrix may pass between two layers."""
+        backend = jnp if any(isinstance(layer, jax.Array) for layer in self.layers) else np
+        return backend.concatenate([layer.reshape(-1) for layer in self.layers])
+
     def end_to_end(self, w: Any) -> Any:
         """The map from inputs to outputs W_L ... W_1 at parameters (D, ...), shape (outputs, inputs, ...)."""
         return through(self.unflatten(w))
@@ -171,11 +209,6 @@ class LinearLayers:
         residual = product(missed, column) - y.reshape(y.shape + (1,) * w.ndim)
         return self._pull_back(layers, product(residual, transpose(column)))
 
-    def _pull_back(self, layers: Sequence[Any], outer: Any) -> Any:
-        before, after = self._partial(layers)
-        return self.flatten(*(product(product(transpose(a), outer), transpose(b))
-                              for b, a in zip(before, after, strict=True)))
-
     def hessian(self, w: Any = None) -> Any:
         """J'J plus the part that E bends, at `w` (D,); None means the teacher. Shape (D, D)."""
         point = self.minimum if w is None else w
@@ -186,16 +219,4 @@ class LinearLayers:
         jacobian = backend.concatenate(
             [backend.kron(a, b.T) for b, a in zip(before, after, strict=True)], axis=1
         )
-        rows = []
-        for m, layer in enumerate(layers):
-            blocks: list[Any] = []
-            between = np.eye(layer.shape[1])
-            for l in range(m - 1, -1, -1):
-                outer = product(product(after[m].T, error), before[l].T)
-                block = backend.einsum("ij,ka->ikaj", outer, between)
-                blocks.insert(0, block.reshape(layer.size, layers[l].size))
-                between = product(between, layers[l])
-            rest = sum(later.size for later in layers[m:])
-            rows.append(backend.concatenate([*blocks, np.zeros((layer.size, rest))], axis=1))
-        bent = backend.concatenate(rows)
-        return product(jacobian.T, jacobian) + bent + bent.T
+        return product(jacobian.T, jacobian) + self._bent(layers, error)

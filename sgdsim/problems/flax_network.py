@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ _SLICE_NUMBERS = 2**18
 class FlaxNetwork:
     r"""A network f on n given examples, with parameters as one vector w.
 
-    $$L(w) = \frac1n \sum_i \ell(f(w, x_i), y_i) + \tfrac12 \gamma \|w\|^2.$$
+    $$L(w) = \frac1n \sum_i \ell(f(w, x_i), y_i) + \tfrac12 \gamma \|w\|^2 \;(+ \tfrac12 k \sigma^2).$$
 
     Args:
         module: a flax linen module; an nnx module (its values are the start); or a function from `nnx.Rngs` to an
@@ -36,6 +37,8 @@ class FlaxNetwork:
         seed: of the default start.
         test_features: held-out examples for `test_loss`; None tests on the training examples.
         test_targets: their targets.
+        label_noise: STANDARD DEVIATION sigma of Gaussian noise drawn afresh at every step for each of the k numbers of
+            every target; for "mse" only. It adds 1/2 k sigma^2 to the expected loss.
 
     The minimum of a network is not known: `minimum` is None. Nor is the excess over it, so `test_loss` is the
     loss of the held-out examples itself, without the penalty.
@@ -61,6 +64,7 @@ class FlaxNetwork:
     default_start: Any
     test_features: Any
     test_targets: Any
+    label_noise: Any
     slice_numbers: int
 
     def __init__(
@@ -73,12 +77,16 @@ class FlaxNetwork:
         seed: int = 0,
         test_features: Any = None,
         test_targets: Any = None,
+        label_noise: float = 0.0,
     ):
         x = _examples("features", features)
         find_loss(loss)
         gamma = _checks.real("weight_decay", weight_decay, "a number", "use 0 for none; it may be negative")
         _checks.finite_array("weight_decay", gamma, "use 0 for none")
         _checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0")
+        sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
+        if sigma > 0 and loss != "mse":
+            raise _checks.error("label_noise", label_noise, "0 for this loss", "only targets of loss='mse' take noise")
         network, given = read_module(module, jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32))
         output = output_shape(network, x)
         y = check_targets("targets", targets, len(x), loss, output)
@@ -90,6 +98,7 @@ class FlaxNetwork:
             targets=y,
             loss_name=loss,
             weight_decay=np.float64(gamma),
+            label_noise=np.float64(sigma),
             default_start=_starts(network, seed, 1, x)[0] if given is None else given,
             slice_numbers=numbers_per_example(network, x),
             **_held_out(test_features, test_targets, x, loss, output, y),
@@ -98,7 +107,8 @@ class FlaxNetwork:
     def __repr__(self) -> str:
         loss = self.loss_name if isinstance(self.loss_name, str) else getattr(self.loss_name, "__name__", "function")
         return (f"FlaxNetwork({self.network.name}, {self.dimension} parameters, features={summary(self.features)}, "
-                f"targets={summary(self.targets)}, loss={loss!r}, weight_decay={float(self.weight_decay):g})")
+                f"targets={summary(self.targets)}, loss={loss!r}, weight_decay={float(self.weight_decay):g}, "
+                f"label_noise={float(self.label_noise):g})")
 
     @property
     def dimension(self) -> int:
@@ -148,14 +158,20 @@ class FlaxNetwork:
     def _mean_loss(self, w: Any) -> Any:
         return self.batch_loss(w, self.features, self.targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
 
+    @property
+    def _floor(self) -> Any:
+        """What the label noise adds to the expected loss."""
+        outputs = math.prod(self.targets.shape[1:])
+        return 0.5 * outputs * self.label_noise**2
+
     @jax.jit
     def loss(self, w: Any) -> Any:
-        """Training loss with the penalty, shape of `w` without its first axis: a pass over all examples."""
-        return self._each_chain(self._mean_loss, jnp.asarray(w), self.n_examples)
+        """Expected training loss with label noise and penalty, (D, *chains) to (*chains): a pass over all examples."""
+        return self._each_chain(self._mean_loss, jnp.asarray(w), self.n_examples) + self._floor
 
     @jax.jit
     def test_loss(self, w: Any) -> Any:
-        """Loss of the held-out examples (the training examples if there are none), without the penalty."""
+        """Loss of the held-out examples (the training examples if there are none), without penalty and label noise."""
         held_out = self.test_features is not None
         x, y = (self.test_features, self.test_targets) if held_out else (self.features, self.targets)
         return self._each_chain(lambda v: self.batch_loss(v, x, y).mean(), jnp.asarray(w), len(x))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import io
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +14,27 @@ import numpy as np
 
 from sgdsim import _checks
 
+SEPARATORS = (",", ";", "\t", "|")
+_QUOTED = re.compile(r'"[^"]*"')
+_DECIMAL_COMMA = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
+_THOUSANDS = r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*"
+_NAMES_SHOWN = 8
+_MANY = 1000  # columns: looking for a near name takes seconds
+
 
 def read_frame(table: Any) -> Any:
-    """A pandas DataFrame from a CSV path, a DataFrame, or an xarray Dataset / 2-D DataArray."""
+    """A pandas DataFrame from a CSV path, a DataFrame, or an xarray Dataset / 2-D DataArray.
+
+    A file is UTF-8 text with a header row; commas, semicolons, tabs or bars separate its columns, whichever the header
+    has most of. Where they are no commas, numbers may have decimal commas.
+
+    Raises:
+        ValueError: there is no such file, or it is no such text.
+        ImportError: pandas is missing.
+    """
     pd = _checks.need("pandas", "data")
     if isinstance(table, str | os.PathLike):
-        path = Path(table)
-        if not path.is_file():
-            raise _checks.error("table", str(table), "a readable CSV file", "check the path")
-        try:
-            return pd.read_csv(path)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as broken:
-            raise _checks.error(
-                "table", str(path), f"a comma-separated UTF-8 file with a header row ({broken})",
-                "open it in a spreadsheet and save it as CSV",
-            ) from None
+        return _read_csv(Path(table))
     if isinstance(table, pd.DataFrame):
         return table
     if hasattr(table, "to_pandas") and getattr(table, "ndim", 0) == 2:  # 2-D xarray.DataArray
@@ -35,6 +45,85 @@ def read_frame(table: Any) -> Any:
         "table", type(table).__name__, "a CSV path, a pandas DataFrame or an xarray object",
         "pass arrays to DatasetRegression(features, targets) instead",
     )
+
+
+def _read_csv(path: Path) -> Any:
+    pd = _checks.need("pandas", "data")
+    if not path.is_file():
+        raise _checks.error("table", str(path), "a readable CSV file", "check the path")
+    raw = path.read_bytes()
+    if b"\0" in raw:
+        raise _broken(path, f"a NUL byte at position {raw.index(0)}: it is binary, UTF-16 or damaged")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as broken:
+        line = raw[: broken.start].count(b"\n") + 1
+        raise _broken(path, f"line {line} has byte {raw[broken.start]:#04x}, which is not UTF-8") from None
+    header = next((line for line in text[: 2**20].splitlines() if line.strip()), "")
+    plain = _QUOTED.sub("", header)
+    separator = max(SEPARATORS, key=plain.count)
+    options = {"sep": separator, "index_col": False, "skipinitialspace": True, "low_memory": False}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row that is longer than the header
+            first = pd.read_csv(io.StringIO(text), header=None, nrows=1, dtype=str, keep_default_na=False, **options)
+            names = [str(name).strip() for name in first.iloc[0]]
+            _check_names(names)
+            frame = pd.read_csv(io.StringIO(text), **options)
+            if separator != "," and _decimal_commas(path, frame):
+                frame = pd.read_csv(io.StringIO(text), decimal=",", **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as broken:
+        raise _broken(path, str(broken)) from None
+    frame.columns = names  # pandas renames duplicates and columns without a name
+    return frame
+
+
+def _broken(path: Path, why: str) -> ValueError:
+    why = " ".join(why.split())[:120]
+    return _checks.error("table", str(path)[-52:], f"UTF-8 text of columns with a header row ({why})",
+                         "open it in a spreadsheet and save it as CSV")
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse a header with names missing or used twice, or one that is a row of numbers."""
+    if "" in names and len(names) > 1:
+        raise _checks.error("table header", names, f"a name for every column (column {names.index('') + 1} has none)",
+                            "name it, or drop an index column")
+    numbered = [str(i) for i in range(len(names))]
+    if all(_is_number(name) for name in names) and names != numbered:
+        raise _checks.error("table header", names, "names of columns", "the first row holds numbers: add a header row")
+    _check_duplicates(names)
+
+
+def _check_duplicates(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise _checks.error("table", twice, "without duplicate column names", "rename the columns")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _decimal_commas(path: Path, frame: Any) -> bool:
+    """Whether cells are numbers with decimal commas.
+
+    Raises:
+        ValueError: all of them could as well be commas between thousands.
+    """
+    cells = [frame[name].dropna().astype(str) for name in frame.columns if frame[name].dtype.kind not in "biuf"]
+    found = [column[column.str.fullmatch(_DECIMAL_COMMA)] for column in cells]
+    if not any(len(column) for column in found):
+        return False
+    if all(column.str.fullmatch(_THOUSANDS).all() for column in found):
+        cell = next(column.iloc[0] for column in found if len(column))
+        raise _checks.error("table", str(path)[-52:], f"unambiguous: is {cell!r} a decimal comma, or thousands?",
+                            "save it with decimal points, and without separators of thousands")
+    return True
 
 
 def split_table(table: Any, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -48,10 +137,8 @@ def split_table(table: Any, target: str) -> tuple[np.ndarray, np.ndarray, list[s
         raise _checks.error("table", f"{frame.shape[0]} rows x {frame.shape[1]} columns", "non-empty",
                             "it needs a header and at least one row")
     columns = [str(name) for name in frame.columns]
-    if len(set(columns)) < len(columns):
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        raise _checks.error("table", twice, "without duplicate column names", "rename the columns")
-    _checks.choice("target", str(target), columns)
+    _check_duplicates(columns)
+    _check_target(str(target), columns)
     if len(columns) < 2:
         raise _checks.error("table", columns, "two columns or more", "it needs a feature beside the target")
     values = np.column_stack([_numeric(frame.iloc[:, i], name) for i, name in enumerate(columns)])
@@ -63,16 +150,30 @@ def split_table(table: Any, target: str) -> tuple[np.ndarray, np.ndarray, list[s
     return np.delete(values, where, axis=1), targets, names
 
 
+def _check_target(target: str, columns: list[str]) -> None:
+    """A target that is no column; of many columns only the nearest are shown."""
+    if target in columns:
+        return
+    near = difflib.get_close_matches(target, columns, n=3, cutoff=0.4) if len(columns) < _MANY else []
+    shown = [name if len(name) <= 40 else name[:37] + "..." for name in columns[:_NAMES_SHOWN]]
+    more = f" ({len(columns)} in all)" if len(columns) > _NAMES_SHOWN else ""
+    remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else f"try {shown[0]!r}"
+    raise _checks.error("target", target, f"one of the columns {', '.join(map(repr, shown))}{more}", remedy)
+
+
 def _numeric(column: Any, name: str) -> np.ndarray:
     pd = _checks.need("pandas", "data")
+    if getattr(column.dtype, "kind", "O") in "mMc":  # pandas would count nanoseconds, or drop the imaginary part
+        raise _checks.error(f"table column {name!r}", str(column.dtype), "a column of real numbers",
+                            "turn dates into numbers, such as days since the first")
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
         row = int(bad[0])
-        raise _checks.error(
-            f"table row {row + 1}, column {name!r}", column.iloc[row], "a finite number",
-            "fill or drop missing cells and encode categories as numbers",
-        )
+        cell, remedy = column.iloc[row], "fill or drop missing cells and encode categories as numbers"
+        if re.fullmatch(r"[\s\d.,'+-]*\d[\s\d.,'+-]*", str(cell)):
+            remedy = "write it with a decimal point, and without separators of thousands"
+        raise _checks.error(f"table row {row + 1}, column {name!r}", cell, "a finite number", remedy)
     return numbers
 
 

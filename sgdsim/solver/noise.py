@@ -12,7 +12,7 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector, as_matrix
-from sgdsim.problems import DatasetRegression, FlaxNetwork, LinearRegression, Quadratic, check_sampling
+from sgdsim.problems import DatasetRegression, FlaxNetwork, FromLoss, LinearRegression, Quadratic, check_sampling
 
 _TOGETHER = 64  # examples differentiated side by side
 
@@ -204,10 +204,10 @@ def averaged_noise(problem: Any, w: Vector, batch_size: int, mode: str) -> Avera
 def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | None = None) -> Matrix:
     r"""Exact covariance of a minibatch-mean gradient at the point w [99, 108, 116].
 
-    $$C(w) = f \Big( \tfrac1n \sum_i g_i g_i^\top - \bar g \bar g^\top \Big).$$
+    $$C(w) = f \Big( \tfrac1n \sum_i g_i g_i^\top - \bar g \bar g^\top \Big) + \text{label noise}.$$
 
     Args:
-        problem: a Quadratic, LinearRegression, DatasetRegression or FlaxNetwork.
+        problem: a Quadratic, LinearRegression, DatasetRegression, FlaxNetwork or FromLoss.
         w: the point, shape (D,).
         batch_size: b >= 1.
         sampling: "online", "with_replacement" or "without_replacement"; None for the problem's default.
@@ -223,20 +223,33 @@ def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | N
         >>> float(gradient_covariance(problem, [0.0], batch_size=1)[0, 0])
         1.0
     """
-    if isinstance(problem, FlaxNetwork):
+    if isinstance(problem, FlaxNetwork | FromLoss):
         b, mode = check_sampling(problem, batch_size, sampling)
         _refuse_epochs(mode)
         point = _checks.vector("w", w, problem.dimension)
-        return spread(_example_gradients(problem, point), subset_factor(problem.n_examples, b, mode))
+        drawn = spread(_example_gradients(problem, point), subset_factor(problem.n_examples, b, mode))
+        noisy = isinstance(problem, FlaxNetwork) and problem.label_noise > 0
+        return drawn + _label_noise(problem, point) / b if noisy else drawn
     b, mode = check_theory(problem, batch_size, sampling)
     return averaged_noise(problem, _checks.vector("w", w, problem.dimension), b, mode).additive
 
 
-def _example_gradients(problem: FlaxNetwork, w: Vector) -> np.ndarray:
+def _example_gradients(problem: FlaxNetwork | FromLoss, w: Vector) -> np.ndarray:
     """The gradient of every example, shape (n, D)."""
     with jax.enable_x64(True):
         data = (jnp.asarray(problem.features), jnp.asarray(problem.targets))
         return np.asarray(jax.lax.map(lambda xy: problem.example_gradient(w, xy), data, batch_size=_TOGETHER))
+
+
+def _label_noise(problem: FlaxNetwork, w: Vector) -> Matrix:
+    """The share of fresh label noise for one example: sigma^2 times the mean square of the outputs' gradients."""
+    with jax.enable_x64(True):
+
+        def slopes(x: Any) -> Any:
+            return jax.jacrev(lambda v: problem.network.predict(v, x[None]).ravel())(jnp.asarray(w))
+
+        j = np.asarray(jax.lax.map(slopes, jnp.asarray(problem.features), batch_size=_TOGETHER)).reshape(-1, len(w))
+    return float(problem.label_noise) ** 2 * j.T @ j / problem.n_examples
 
 
 def spread(gradients: np.ndarray, factor: float) -> Matrix:

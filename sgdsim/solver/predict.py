@@ -106,7 +106,8 @@ def predict(
     setting = describe(problem, optimizer, batch_size, sampling)
     if not setting.feedback.settles(setting.rate):
         raise BeyondLimit(setting)
-    regime, reference = _APPROXIMATE.get(approximation) or _EXACT[type(problem)]
+    exact = next(_EXACT[kind] for kind in _EXACT if isinstance(problem, kind))
+    regime, reference = _APPROXIMATE.get(approximation, exact)
     if isinstance(setting.noise, SubsetNoise) and not np.any(setting.noise.additive):
         regime += "; no noise at the minimum (it fits every example, or is full-batch): no fluctuation"
     if setting.self_consistent:

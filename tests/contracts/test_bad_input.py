@@ -79,6 +79,28 @@ def fitted(batch_sizes=(1, 2, 4, 8), variance=(4.0, 2.0, 1.0, 0.5), stderr=(0.1,
     return ss.fit_polynomial(batch_sizes, variance, stderr, **rest)
 
 
+def tilted(problem=None, learning_rate=0.1, **rest):
+    return ss.solver.regularized_loss(problem or ss.Quadratic([1.0, 0.0], [1.0, 0.0]), learning_rate,
+                                      **{"label_noise": 0.5, "batch_size": 2, **rest})
+
+
+def flow(initial=(0.0, 1.0), times=(0.0, 1.0), **rest):
+    return ss.solver.label_noise_flow(lambda w: 0.5 * (1 + w[1] ** 2) * w[0] ** 2, list(initial), list(times),
+                                      **{"learning_rate": 0.1, **rest})
+
+
+def regularizer(hessian=(1.0, 0.5), learning_rate=0.1, *rest, **more):
+    return ss.solver.label_noise_regularizer(list(hessian), learning_rate, *rest, **more)
+
+
+ELLIPSE = ss.Ellipse(a=2.0, b=1.0)
+
+
+def slow(optimizer=None, **rest):
+    settings = {"initial": ELLIPSE.minimum, "times": [1.0], **rest}
+    return ss.solver.slow_ode(ELLIPSE, optimizer or ss.SGD(0.1), **settings)
+
+
 class Case(NamedTuple):
     """What is done, which argument the message must name, and what else it must say."""
 
@@ -94,6 +116,9 @@ CASES = {
         for name, value, says in (("0", 0.0, "positive"), ("negative", [0.5, -1.0], "positive"), ("NaN", NAN, "nan"),
                                   ("infinite", INF, "inf"), ("text", "big", "big"))
     },
+    "cite unknown": Case(lambda: ss.solver.cite("measured"), "reference", ("'measured'", "ziyin2022strength")),
+    "load missing": Case(lambda: ss.load("/nowhere/run.nc"), "path", ("run.nc", "existing file")),
+    "load no result": Case(lambda: ss.load(__file__), "path", ("test_bad_input.py", "NetCDF")),
     "step_curvature shape": Case(lambda: ss.solver.kesten_tail_index([1.0] * 3, [1, 2]), "step_curvature", ("(3,)",)),
     "kesten batch_size 0": Case(lambda: ss.solver.kesten_tail_index(1.0, 0), "batch_size", ("whole",)),
     "kesten batch_size fraction": Case(lambda: ss.solver.kesten_tail_index(1.0, 1.5), "batch_size", ("whole",)),
@@ -186,6 +211,46 @@ CASES = {
     "near_minimum no targets": Case(lambda: near_minimum(targets=None), "targets", ("targets=y",)),
     "near_minimum no point": Case(lambda: near_minimum(params=None), "params", ("None",)),
     "near_minimum model": Case(lambda: ss.solver.minibatch_covariance(3, [1.0], batch_size=1), "model", ("int",)),
+    # label noise
+    "regularizer hessian indefinite": Case(lambda: regularizer([1.0, -0.5]), "hessian", ("-0.5", "semi-definite")),
+    "regularizer hessian asymmetric": Case(lambda: regularizer([[1.0, 0.5], [0.0, 1.0]]), "hessian", ("symmetr",)),
+    "regularizer hessian shape": Case(lambda: regularizer([[1.0, 0.5]]), "hessian", ("(1, 2)",)),
+    "regularizer hessian NaN": Case(lambda: regularizer([1.0, NAN]), "hessian", ("nan",)),
+    "regularizer limit": Case(lambda: regularizer([4.0], 0.5), "learning_rate", ("0.5", "h_max = 0.5")),
+    "regularizer limit with momentum": Case(lambda: regularizer([4.0], 0.8, 0.5), "learning_rate", ("h_max = 0.75",)),
+    "regularizer learning_rate": Case(lambda: regularizer(learning_rate=-0.1), "learning_rate", ("-0.1", "positive")),
+    "regularizer momentum": Case(lambda: regularizer([1.0], 0.1, 1.0), "momentum", ("1.0", "[0, 1)")),
+    "regularizer curvature": Case(lambda: regularizer(curvature=0.0), "curvature", ("0.0", "positive")),
+    "strength label_noise": Case(lambda: ss.solver.label_noise_strength(0.1, label_noise=-1.0, batch_size=1),
+                                 "label_noise", ("-1.0", "standard deviation")),
+    "strength batch_size": Case(lambda: ss.solver.label_noise_strength(0.1, label_noise=1.0, batch_size=0),
+                                "batch_size", ("0",)),
+    "fluctuations past the limit": Case(
+        lambda: ss.solver.label_noise_covariance([1.0], 2.0, label_noise=1.0, batch_size=1), "learning_rate", ("= 2",)),
+    "fixed point noise shape": Case(lambda: ss.solver.noise_fixed_point([1.0, 1.0], [1.0], 0.1), "noise",
+                                    ("dimension 2",)),
+    "fixed point noise indefinite": Case(lambda: ss.solver.noise_fixed_point([1.0], [-1.0], 0.1), "noise", ("-1",)),
+    "flip none": Case(lambda: ss.solver.label_flip_constants("square", 0.0), "flip", ("0.0", "(0, 1/2)")),
+    "flip half": Case(lambda: ss.solver.label_flip_constants("square", 0.5), "flip", ("0.5", "exchange")),
+    "flip text": Case(lambda: ss.solver.label_flip_constants("square", "p"), "flip", ("'p'",)),
+    "flip loss": Case(lambda: ss.solver.label_flip_constants("logstic", 0.2), "loss", ("'logistic'?",)),
+    "regularized loss of nothing": Case(lambda: tilted(3), "problem", ("int", "function")),
+    "regularized loss momentum": Case(lambda: tilted(momentum=-0.1), "momentum", ("-0.1",)),
+    "regularized loss point": Case(lambda: tilted().value([1.0]), "w", ("length 2",)),
+    "regularized loss steps": Case(lambda: tilted().descend([1.0, 0.0], 10, every=3), "steps", ("10", "try 9")),
+    "potential covariance": Case(lambda: ss.solver.potential_gradient(lambda w: w[0], [1.0, 2.0], [1.0]), "covariance",
+                                 ("dimension 2",)),
+    "flow times": Case(lambda: flow(times=(0.0, 2.0, 1.0)), "times", ("increasing",)),
+    "flow accuracy": Case(lambda: flow(accuracy=0.0), "accuracy", ("0.0",)),
+    "phase without a curve": Case(lambda: ss.solver.phase_drift(linear(), learning_rate=0.1), "curve", ("None",)),
+    "phase without noise": Case(lambda: ss.solver.phase_drift(lambda w: w[0], lambda p: p, learning_rate=0.1), "noise",
+                                ("None",)),
+    "phase steps": Case(lambda: ss.solver.PhaseDrift(np.zeros(2), np.zeros(2), np.zeros((2, 1, 1))).phase([2.0, 1.0]),
+                        "steps", ("increasing",)),
+    "network label_noise": Case(lambda: network(label_noise=-0.5), "label_noise", ("-0.5", "standard deviation")),
+    "network label_noise of classes": Case(lambda: network(label_noise=0.5), "label_noise", ("0.5", "'mse'")),
+    "near_minimum label_noise": Case(lambda: ss.solver.minibatch_covariance(
+        network(nn.Dense(1), loss="mse", label_noise=0.5), np.zeros(3), batch_size=1), "label_noise", ("0.5",)),
     # tables
     "table missing file": Case(lambda: table("/nowhere/data.csv"), "table", ("/nowhere/data.csv", "path")),
     "table of a wrong type": Case(lambda: table(42), "table", ("int",)),
@@ -283,6 +348,20 @@ CASES = {
         lambda: simulate(optimizer=ss.SGD(0.1, preconditioner=[1.0, 1.0, 1.0])), "preconditioner", ("3",)),
     "simulate statistics": Case(lambda: simulate(statistics=["mean"]), "statistics", ("mean",)),
     "simulate devices": Case(lambda: simulate(devices=1000), "devices", ("1000", "use_all_cores")),
+    "simulate checkpoint": Case(lambda: simulate(checkpoint=3), "checkpoint", ("3", "ss.Checkpoint")),
+    "checkpoint seconds": Case(lambda: ss.Checkpoint("run", seconds=0), "seconds", ("0",)),
+    "checkpoint steps": Case(lambda: ss.Checkpoint("run", steps=0), "steps", ("0", ">= 1")),
+    "checkpoint keep": Case(lambda: ss.Checkpoint("run", keep=0), "keep", ("0", "keep=2")),
+    "simulate passes zero": Case(lambda: simulate(passes=0), "passes", ("0", "'auto'")),
+    "simulate passes beyond blocks": Case(lambda: simulate(passes=1000), "passes", ("1000", "whole blocks")),
+    "simulate passes text": Case(lambda: simulate(passes="many"), "passes", ("'many'", "'auto'")),
+    "target_stderr zero": Case(lambda: simulate(target_stderr=0), "target_stderr", ("0", "0.01")),
+    "target_stderr text": Case(lambda: simulate(target_stderr="1%"), "target_stderr", ("'1%'", "0.01")),
+    "target_stderr empty": Case(lambda: simulate(target_stderr={}), "target_stderr", ("{}",)),
+    "target_stderr unknown": Case(lambda: simulate(target_stderr={"covarance": 0.1}), "target_stderr",
+                                  ("'covariance'",)),
+    "target_stderr unmeasured": Case(lambda: simulate(target_stderr=0.1, statistics=()), "target_stderr", ("Moments",)),
+    "target_stderr in passes": Case(lambda: simulate(target_stderr=0.1, passes=2), "target_stderr", ("passes=1",)),
     # sweep
     "sweep learning_rate": Case(lambda: ss.sweep(linear(label_noise=0.5), ss.SGD(0.1), batch_size=[2],
                                                  learning_rate=[0.1, -0.2], chains=64, steps=10),
@@ -396,6 +475,26 @@ CASES = {
                                      ("any, 1",)),
     "flatten too few": Case(lambda: two_layer().flatten([[1.0], [1.0]]), "layers", ("1", "2 matrices")),
     "flatten wrong shape": Case(lambda: two_layer().flatten([[1.0], [1.0]], [[1.0]]), "layer 2", ("(1, 2)", "(1, 1)")),
+    # problems with many minima
+    "ellipse axis": Case(lambda: ss.Ellipse(2.0, 0.0), "b", ("0.0", "positive")),
+    "ellipse label_noise": Case(lambda: ss.Ellipse(2.0, 1.0, -0.5), "label_noise", ("-0.5", "standard deviation")),
+    "noise law": Case(lambda: ss.Ellipse(2.0, 1.0, noise="signs"), "noise", ("'signs'", "'sign'", "'gaussian'")),
+    "diagonal without targets": Case(lambda: ss.DiagonalNetwork([[1.0, 2.0]]), "targets", ("teacher",)),
+    "diagonal features": Case(lambda: ss.DiagonalNetwork([1.0, 2.0], [1.0]), "features", ("(2,)", "n x d")),
+    "diagonal targets": Case(lambda: ss.DiagonalNetwork([[1.0, 2.0]], [1.0, 2.0]), "targets", ("(1,)", "(2,)")),
+    "diagonal teacher": Case(lambda: ss.DiagonalNetwork([[1.0, 2.0]], teacher=[1.0]), "teacher", ("2 numbers", "(1,)")),
+    "diagonal start": Case(lambda: ss.DiagonalNetwork([[1.0]], [1.0], start=0.0), "start", ("0.0", "saddle")),
+    "diagonal sparsity": Case(lambda: ss.DiagonalNetwork.random(3, 2, 4), "sparsity", ("4", "3")),
+    "diagonal amplitudes": Case(lambda: ss.DiagonalNetwork.random(3, 2, 1, amplitudes="normal"), "amplitudes",
+                                ("'normal'", "'gaussian'")),
+    "diagonal batch above n": Case(lambda: simulate(ss.DiagonalNetwork([[1.0]], [1.0]), sampling="epochs"),
+                                   "batch_size", ("2", "1")),
+    "measurements": Case(lambda: ss.MatrixFactorization([[1.0]], [1.0]), "measurements", ("(1, 1)", "rows")),
+    "measurements teacher": Case(lambda: ss.MatrixFactorization([[[1.0]]], teacher=[1.0]), "teacher",
+                                 ("(1,)", "(1, 1)")),
+    "matrix depth": Case(lambda: ss.MatrixFactorization([[[1.0]]], [1.0], depth=0), "depth", ("0", "1")),
+    "matrix width": Case(lambda: ss.MatrixFactorization(np.ones((1, 2, 3)), [1.0], width=1), "width", ("1", "2")),
+    "matrix rank": Case(lambda: ss.MatrixFactorization.random(3, 4, 5), "rank", ("4", "3")),
     # predict
     "predict batch_size zero": Case(lambda: predict(batch_size=0), "batch_size", ("0",)),
     "predict batch_size fractional": Case(lambda: predict(batch_size=1.5), "batch_size", ("1.5",)),
@@ -443,6 +542,30 @@ CASES = {
     "curve batch size": Case(lambda: fitted(degree=1)(0.5), "b", ("0.5", "1 to inf")),
     "curve beyond n": Case(
         lambda: fitted(degree=4, basis="c_b", n_examples=9)(10), "b", ("10", "1 to 9")),
+    # slow dynamics
+    "slow times decreasing": Case(lambda: slow(times=[1.0, 0.5]), "times", ("increasing",)),
+    "slow times negative": Case(lambda: slow(times=[-1.0, 0.5]), "times", ("not negative",)),
+    "slow times empty": Case(lambda: slow(times=[]), "times", ("increasing",)),
+    "slow times NaN": Case(lambda: slow(times=[0.0, NAN]), "times", ("nan", "index (1,)")),
+    "slow unit": Case(lambda: slow(unit="step"), "unit", ("'step'", "'steps'?")),
+    "slow batch_size": Case(lambda: slow(batch_size=0), "batch_size", ("0",)),
+    "slow without label noise": Case(lambda: slow(label_noise=0.0), "label_noise", ("0.0", "positive", "label_noise=")),
+    "slow label noise negative": Case(lambda: slow(label_noise=-1.0), "label_noise", ("-1.0", "standard deviation")),
+    "slow initial": Case(lambda: slow(initial=[1.0]), "initial", ("(1,)", "length 2")),
+    "slow preconditioner": Case(lambda: slow(ss.SGD(0.1, preconditioner=[1.0, -1.0])), "preconditioner",
+                                ("positive definite", "-1")),
+    "slow preconditioner asymmetric": Case(lambda: slow(ss.SGD(0.1, preconditioner=[[1.0, 0.5], [0.0, 1.0]])),
+                                           "preconditioner", ("symmetric",)),
+    "slow blocks": Case(lambda: slow(ss.AdamMini(0.1, blocks=[[0]])), "blocks", ("2 parameters",)),
+    "slow second moment of SGD": Case(lambda: slow(second_moment=[1.0, 1.0]), "second_moment", ("None for SGD",)),
+    "slow second moment negative": Case(lambda: slow(ss.Adam(0.1), second_moment=[1.0, -1.0]), "second_moment",
+                                        ("non-negative",)),
+    "slow noise": Case(lambda: ss.solver.slow_coefficients(ELLIPSE, ELLIPSE.minimum, 0.1), "noise_covariance",
+                       ("0.1", "function")),
+    "slow step": Case(lambda: ss.solver.slow_sde(ELLIPSE, ss.SGD(0.1), ELLIPSE.minimum, [1.0], np.diag, step=0.0),
+                      "step", ("0.0",)),
+    "flow preconditioner": Case(lambda: ss.solver.flow_to_minimum(ELLIPSE, [1.0, 1.0], [1.0, 0.0]), "preconditioner",
+                                ("positive definite",)),
     "coefficient unknown": Case(lambda: fitted(degree=1).coefficient(2), "k", ("2", "1 to 1")),
 }  # fmt: skip
 

@@ -29,7 +29,15 @@ TABLE = {
     "dataset-all": lambda: ss.DatasetRegression(X, Y, GAMMA, 0.7),
     "two-layer": lambda: ss.TwoLayerLinear(B, A[:2], label_noise=0.3),
     "deep": lambda: ss.DeepLinear([X[:2], B[:, :2], A, Y[None, :3]]),
+    "diagonal": lambda: ss.DiagonalNetwork(X[:2], label_noise=0.5, teacher=U),
+    "diagonal-targets": lambda: ss.DiagonalNetwork(X, Y, noise="gaussian"),
+    "matrix": lambda: ss.MatrixFactorization(X[:6].reshape(3, 2, 3), label_noise=0.5, teacher=B[:2], depth=3),
+    "matrix-targets": lambda: ss.MatrixFactorization(X[:6].reshape(6, 1, 3), Y[:6], width=2, noise="sign"),
+    "ellipse": lambda: ss.Ellipse(2.0, 0.7, noise="gaussian"),
+    "cycling": ss.CyclingToy,
 }
+N_EXAMPLES = {"dataset": 23, "dataset-all": 23, "diagonal": 2, "diagonal-targets": 23, "matrix": 3,
+              "matrix-targets": 6, "cycling": 13}
 every_problem = pytest.mark.parametrize("name", TABLE)
 
 
@@ -98,7 +106,7 @@ def test_it_offers_what_the_protocol_says(name):
     problem = TABLE[name]()
     assert isinstance(problem, ss.problems.Problem)
     assert np.shape(problem.default_start) == np.shape(problem.minimum) == (problem.dimension,)
-    assert problem.n_examples == (len(Y) if name.startswith("dataset") else None)
+    assert problem.n_examples == N_EXAMPLES.get(name)
 
 
 def test_default_starts():

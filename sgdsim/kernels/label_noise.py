@@ -1,0 +1,79 @@
+"""Fresh label noise: one draw for each example, or the mean of a batch at the price of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim._types import spec
+from sgdsim.kernels.base import normals
+
+_WORD = 32
+
+
+@spec
+class FreshNoise:
+    """Independent noise of standard deviation `std`: +-std with equal chances ("sign") or normal ("gaussian")."""
+
+    std: Any
+    law: str
+
+    def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """One number for each example."""
+        if self.law == "gaussian":
+            return self.std * jax.random.normal(key, shape, dtype)
+        return jnp.where(jax.random.bits(key, shape, jnp.uint32) >> (_WORD - 1) == 1, self.std, -self.std)
+
+
+@spec
+class SignMean:
+    """The mean of b signs, exactly: b random bits are counted, 32 in an instruction."""
+
+    std: Any
+    masks: Any  # which bits of each word count
+    batch_size: Any
+
+    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+        """One mean for each chain."""
+        words = jax.random.bits(key, (len(self.masks), chains), jnp.uint32) & jnp.asarray(self.masks)[:, None]
+        heads = jax.lax.population_count(words).astype(jnp.int32).sum(axis=0)
+        return self.std * ((2 * heads).astype(dtype) / self.batch_size - 1)
+
+
+@spec
+class GaussianMean:
+    """The mean of b normal numbers: one normal number, `std` already divided by sqrt(b)."""
+
+    std: Any
+
+    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+        """One mean for each chain."""
+        return self.std * normals(key, (chains,), dtype)
+
+
+@spec
+class DirectMean:
+    """The mean of b draws, each of them made: what the others are held against."""
+
+    each: FreshNoise
+    batch_size: int
+
+    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+        """One mean for each chain."""
+        return self.each.draw(key, (self.batch_size, chains), dtype).mean(axis=0)
+
+
+MeanNoise = SignMean | GaussianMean | DirectMean
+
+
+def mean_noise(label_noise: Any, law: str, batch_size: int) -> SignMean | GaussianMean:
+    """The law of the mean of a batch's label noise, compressed."""
+    std = np.float64(label_noise)
+    if law == "gaussian":
+        return GaussianMean(np.float64(std / np.sqrt(batch_size)))
+    full, rest = divmod(batch_size, _WORD)
+    masks = [2**_WORD - 1] * full + [2**rest - 1] * (rest > 0)
+    return SignMean(std, np.array(masks, np.uint32), np.float64(batch_size))

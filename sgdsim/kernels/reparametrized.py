@@ -1,0 +1,121 @@
+"""Minibatch gradients of regressions whose weights are a function of the parameters: pulled back from the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim._types import spec
+from sgdsim.kernels import subsets
+from sgdsim.kernels.base import none_if_zero
+from sgdsim.kernels.dataset import EpochKernel, RowsKernel
+from sgdsim.kernels.examples import Examples, lay_out
+from sgdsim.kernels.label_noise import FreshNoise
+from sgdsim.kernels.linear_network import backward, forward, join, layer_gradients, over_chains
+from sgdsim.problems import DiagonalNetwork, MatrixFactorization
+from sgdsim.problems._linear_layers import Layers, shapes_of
+
+
+@spec
+class PulledBack:
+    r"""The examples of $x_i^\top \phi(w) - y_i$ for the samplers of finite data sets.
+
+    $$\sum_i (x_i^\top \phi - y_i - \delta_i) \, \nabla_w (x_i^\top \phi) = \phi'(w)^\top \sum_i (x_i^\top \phi - y_i
+    - \delta_i) \, x_i .$$
+    """
+
+    map: Any  # with `effective` and `pull_effective`
+    examples: Examples
+
+    @property
+    def targets(self) -> Any:
+        """y, shape (n,)."""
+        return self.examples.targets
+
+    def residual_sum(
+        self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
+    ) -> jax.Array:
+        """The sum over the rows in `index` (rows, chains), weighted by `weight` (rows,)."""
+        total = self.examples.residual_sum(key, self.map.effective(params), index, weight)
+        return self.map.pull_effective(params, total)
+
+    def decay(self, params: jax.Array) -> float:
+        """No weight decay."""
+        return 0.0
+
+
+def every_row(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Array:
+    """All n examples, shape (n, chains)."""
+    return jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[:, None], (n, chains))
+
+
+def reparametrized_kernel(problem: Any, map: Any, batch_size: int, sampling: str, dtype: Any) -> Any:
+    """The kernel of regression on `map.effective` for one sampling mode."""
+    std = none_if_zero(problem.label_noise)
+    noise = None if std is None else FreshNoise(np.asarray(std, dtype), problem.noise)
+    data = lay_out(np.asarray(problem.features, dtype), np.asarray(problem.targets, dtype), noise, None)
+    examples: Any = PulledBack(map, data)
+    if sampling == "with_replacement":
+        return RowsKernel(examples, batch_size, subsets.with_replacement)
+    if batch_size == problem.n_examples:  # one batch is one pass
+        return RowsKernel(examples, batch_size, every_row)
+    if sampling == "epochs":
+        return EpochKernel(examples, batch_size)
+    return RowsKernel(examples, batch_size, subsets.floyd_subset)
+
+
+def diagonal_kernel(problem: DiagonalNetwork, batch_size: int, sampling: str, dtype: Any) -> Any:
+    """The kernel of a `DiagonalNetwork` for one sampling mode."""
+    return reparametrized_kernel(problem, DiagonalMap(), batch_size, sampling, dtype)
+
+
+@spec
+class DiagonalMap:
+    r"""$\phi(u, v) = u^2 - v^2$."""
+
+    def effective(self, params: jax.Array) -> jax.Array:
+        """phi, shape (d, chains)."""
+        u, v = jnp.split(params, 2)
+        return u * u - v * v
+
+    def pull_effective(self, params: jax.Array, total: jax.Array) -> jax.Array:
+        """(2 u total, -2 v total)."""
+        return 2 * params * jnp.concatenate([total, -total])
+
+
+def matrix_kernel(problem: MatrixFactorization, batch_size: int, sampling: str, dtype: Any) -> Any:
+    """The kernel of a `MatrixFactorization` for one sampling mode."""
+    return reparametrized_kernel(problem, MatrixMap(problem.sizes), batch_size, sampling, dtype)
+
+
+@spec
+class MatrixMap(Layers):
+    r"""$\phi(W_1, \dots, W_L) = W_L \cdots W_1$, row by row."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of every layer."""
+        return shapes_of(self.sizes)
+
+    def effective(self, params: jax.Array) -> jax.Array:
+        """phi, shape (rows * columns, chains)."""
+
+        def product(w: jax.Array) -> jax.Array:
+            return forward(self.unflatten(w))[-1].reshape(-1, *w.shape[1:])
+
+        return over_chains(self, product)(params)
+
+    def pull_effective(self, params: jax.Array, total: jax.Array) -> jax.Array:
+        """The gradient of every layer."""
+
+        def gradient(w: jax.Array, total: jax.Array) -> jax.Array:
+            layers = self.unflatten(w)
+            outer = total.reshape(layers[-1].shape[0], layers[0].shape[1], *w.shape[1:])
+            return join(layer_gradients(backward(layers, outer), forward(layers)))
+
+        return over_chains(self, gradient)(params, total)
