@@ -59,12 +59,12 @@ check: $(STAMP)  ## lint and types
 test: check  ## everything CI runs: lint, types, fast tests, notebooks
 	$(RUN) pytest tests --numprocesses 2
 	$(DOCTEST)
-	$(RUN) pytest --nbmake notebooks
+	$(RUN) pytest --nbmake notebooks --numprocesses 2
 
 test-all: check  ## the same, with the slow statistical tests
 	$(RUN) pytest tests --numprocesses 2 -m 'slow or not slow'
 	$(DOCTEST)
-	$(RUN) pytest --nbmake notebooks
+	$(RUN) pytest --nbmake notebooks --numprocesses 2
 
 bench: $(STAMP)  ## speed ratios, into bench/results.json
 	$(BIN)/python bench/run.py
