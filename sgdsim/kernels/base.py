@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from sgdsim.kernels import random
+
 
 class Kernel(Protocol):
     """A compiled sampling law of the minibatch-mean gradient, as a frozen pytree.
@@ -25,7 +27,7 @@ class Kernel(Protocol):
 
 def normals(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Standard normals, drawn once: without the barrier XLA recomputes them in every consumer it fuses."""
-    return jax.lax.optimization_barrier(jax.random.normal(key, shape, dtype))
+    return jax.lax.optimization_barrier(random.normals(key, shape, dtype))
 
 
 def square_root(covariance: Any) -> np.ndarray:

@@ -11,12 +11,13 @@ import numpy as np
 from scipy import special
 
 from sgdsim._types import spec
+from sgdsim.kernels import random
 
 # From here on the quantile function is smooth enough for one polynomial; below, sums are as cheap.
 QUANTILE_FROM = 12
 # The lowest degree with relative errors below 1e-6 in q as well as in sqrt(q) at b = 12, the worst case.
 _DEGREE = 12
-# Normals are clamped here: a probability of 1.3e-12 on either side. JAX's float32 normals end at 5.6.
+# Normals are clamped here: a probability of 1.3e-12 on either side. float32 normals end at 6.8.
 _REACH = 7.0
 # The accuracy is promised up to here; beyond it the fit may be looser, the tail being so rare.
 _PROMISED = 6.0
@@ -42,8 +43,9 @@ def _log_uniform_product(key: jax.Array, factors: int, like: jax.Array) -> jax.A
     """Log of the product of independent uniform numbers in (0, 1]."""
     info = jnp.finfo(like.dtype)
     # All bits of the word, not the mantissa only: in float32 the tail of q then ends at 46, not at 32.
-    bits = jax.random.bits(key, (factors, *like.shape), jnp.dtype(f"uint{info.bits}"))
-    uniform = (bits.astype(like.dtype) + 0.5) * 2.0**-info.bits
+    shape = (factors, *like.shape)
+    words = random.bits(key, shape) if info.bits == 32 else jax.random.bits(key, shape, jnp.uint64)
+    uniform = (words.astype(like.dtype) + 0.5) * 2.0**-info.bits
     product = uniform[0]
     for factor in uniform[1:]:
         product = product * factor

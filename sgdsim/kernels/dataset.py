@@ -10,7 +10,7 @@ import numpy as np
 
 from sgdsim._types import apply, spec
 from sgdsim.kernels import subsets
-from sgdsim.kernels.base import none_if_zero, square_root
+from sgdsim.kernels.base import none_if_zero, normals, square_root
 from sgdsim.kernels.examples import Examples, lay_out
 from sgdsim.problems import DatasetRegression
 
@@ -75,7 +75,7 @@ class FullDataKernel:
         """One gradient per chain."""
         gradient = apply(self.gram, params - self.least_squares[:, None])
         if self.noise_factor is not None:
-            gradient = gradient + apply(self.noise_factor, jax.random.normal(key, params.shape, params.dtype))
+            gradient = gradient + apply(self.noise_factor, normals(key, params.shape, params.dtype))
         if self.weight_decay is not None:
             gradient = gradient + apply(self.weight_decay, params)
         return gradient, state

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import apply, spec
+from sgdsim.kernels.base import normals
 from sgdsim.kernels.label_noise import FreshNoise
 
 # Rows gathered together: few enough that those of 4,096 chains stay in the cache of a core, whatever b is.
@@ -146,7 +147,7 @@ def _fresh_noise(key: jax.Array, label_noise: Any, index: jax.Array, params: jax
         return None
     if isinstance(label_noise, FreshNoise):
         return label_noise.draw(key, index.shape, params.dtype)
-    return label_noise * jax.random.normal(key, index.shape, params.dtype)
+    return label_noise * normals(key, index.shape, params.dtype)
 
 
 def lay_out(features: np.ndarray, targets: Any, label_noise: Any, weight_decay: Any) -> Examples:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import spec
+from sgdsim.kernels import random
 from sgdsim.kernels.base import normals
 
 _WORD = 32
@@ -24,8 +25,8 @@ class FreshNoise:
     def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """One number for each example."""
         if self.law == "gaussian":
-            return self.std * jax.random.normal(key, shape, dtype)
-        return jnp.where(jax.random.bits(key, shape, jnp.uint32) >> (_WORD - 1) == 1, self.std, -self.std)
+            return self.std * normals(key, shape, dtype)
+        return jnp.where(random.bits(key, shape) >> (_WORD - 1) == 1, self.std, -self.std)
 
 
 @spec
@@ -38,7 +39,7 @@ class SignMean:
 
     def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
         """One mean for each chain."""
-        words = jax.random.bits(key, (len(self.masks), chains), jnp.uint32) & jnp.asarray(self.masks)[:, None]
+        words = random.bits(key, (len(self.masks), chains)) & jnp.asarray(self.masks)[:, None]
         heads = jax.lax.population_count(words).astype(jnp.int32).sum(axis=0)
         return self.std * ((2 * heads).astype(dtype) / self.batch_size - 1)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from sgdsim._types import spec
 from sgdsim.kernels import subsets
-from sgdsim.kernels.base import none_if_zero
+from sgdsim.kernels.base import none_if_zero, normals
 from sgdsim.problems import FlaxNetwork, FromLoss
 
 
@@ -74,7 +74,7 @@ def _fresh_noise(key: jax.Array, label_noise: Any, problem: Any, rows: int, para
     if label_noise is None:
         return None
     shape = (params.shape[1], rows, *problem.targets.shape[1:])
-    return label_noise * jax.random.normal(key, shape, params.dtype)
+    return label_noise * normals(key, shape, params.dtype)
 
 
 def batch_gradients(

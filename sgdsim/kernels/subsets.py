@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sgdsim.kernels import random
+
 
 def _below(bits: jax.Array, span: jax.Array | int) -> jax.Array:
     """floor(bits * span / 2^32) from uint32 words: uniform on 0..span-1 up to span / 2^32 in probability.
@@ -24,7 +26,7 @@ def _below(bits: jax.Array, span: jax.Array | int) -> jax.Array:
 
 def with_replacement(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Array:
     """Independent indices below n, shape (batch_size, chains)."""
-    return _below(jax.random.bits(key, (batch_size, chains), jnp.uint32), n)
+    return _below(random.bits(key, (batch_size, chains)), n)
 
 
 def floyd_subset(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Array:
@@ -35,7 +37,7 @@ def floyd_subset(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Ar
     at all n; for b > n/2 draw the n-b excluded examples instead.
     """
     last = jnp.arange(n - batch_size, n, dtype=jnp.int32)
-    bits = jax.random.bits(key, (batch_size, chains), jnp.uint32)
+    bits = random.bits(key, (batch_size, chains))
     proposals = _below(bits, last[:, None] + 1)
 
     def pick(i: jax.Array, picks: jax.Array) -> jax.Array:
@@ -68,7 +70,7 @@ def next_batch(key: jax.Array, state: EpochState, batch_size: int) -> tuple[jax.
     batch needs: sorting n random keys at the start of a pass costs several times as much.
     """
     n, chains = state.order.shape
-    bits = jax.random.bits(key, (batch_size, chains), jnp.uint32)
+    bits = random.bits(key, (batch_size, chains))
     column = jnp.arange(chains)
 
     def swap(i: jax.Array, order: jax.Array) -> jax.Array:

@@ -125,6 +125,9 @@ def read_model(model: Any, params: Any, features: Any, targets: Any, loss: Any, 
 def _read_network(problem: FlaxNetwork, params: Any, features: Any, targets: Any) -> Model:
     if features is not None or targets is not None:
         raise _checks.error("features", "given", "left out for a FlaxNetwork", "it brings its own data")
+    if problem.label_noise > 0:
+        raise _checks.error("label_noise", float(problem.label_noise), "0 here: this law is of the noise of drawing",
+                            "use solver.gradient_covariance, or label_noise_covariance where every example is fitted")
     w = params if np.ndim(params) == 1 else ravel_pytree(params)[0]
     w = _checks.vector("params", w, problem.dimension)
 

@@ -228,8 +228,9 @@ def gradient_covariance(problem: Any, w: Any, batch_size: int, sampling: str | N
         _refuse_epochs(mode)
         point = _checks.vector("w", w, problem.dimension)
         drawn = spread(_example_gradients(problem, point), subset_factor(problem.n_examples, b, mode))
-        noisy = isinstance(problem, FlaxNetwork) and problem.label_noise > 0
-        return drawn + _label_noise(problem, point) / b if noisy else drawn
+        if isinstance(problem, FlaxNetwork) and problem.label_noise > 0:
+            return drawn + _label_noise(problem, point) / b
+        return drawn
     b, mode = check_theory(problem, batch_size, sampling)
     return averaged_noise(problem, _checks.vector("w", w, problem.dimension), b, mode).additive
 

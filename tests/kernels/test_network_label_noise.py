@@ -1,0 +1,61 @@
+"""Fresh label noise of a network: mean and covariance of the drawn gradients, in every mode of sampling."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import sgdsim as ss
+from sgdsim.kernels.network import network_kernel
+from sgdsim.solver import gradient_covariance
+
+data = np.random.default_rng(9)
+X, Y = data.normal(size=(5, 2)), data.normal(size=(5, 2))
+
+
+def network(sigma):
+    return ss.FlaxNetwork(nn.Sequential([nn.Dense(2), nn.tanh, nn.Dense(2)]), X, Y, label_noise=sigma)
+
+
+draw = jax.jit(lambda kernel, key, w, state: kernel.draw(key, w, state)[0])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "b", "subset"),
+    [("with_replacement", 3, "with_replacement"), ("without_replacement", 5, "without_replacement"),
+     ("without_replacement", 2, "without_replacement"), ("epochs", 2, "without_replacement")],
+)  # fmt: skip
+def test_draws_have_the_covariance_of_examples_and_labels(sampling, b, subset, assert_within_sigma):
+    """The first batch of a pass is a subset drawn without replacement."""
+    problem, chains = network(0.8), 4000
+    w = problem.random_start(2, 1)[0]
+    kernel = network_kernel(problem, b, sampling, np.float32)
+    state = kernel.init(jax.random.key(5), chains)
+    g = np.asarray(draw(kernel, jax.random.key(1), np.repeat(w[:, None], chains, axis=1), state), np.float64).T
+    exact = gradient_covariance(problem, w, b, subset)
+    d = g - np.asarray(problem.gradient(w))
+    directions = data.normal(size=(4, len(w)))
+    along = d @ directions.T
+    truth = np.einsum("ki,ij,kj->k", directions, exact, directions)
+    assert_within_sigma(along.mean(axis=0), 0.0, along.std(axis=0) / np.sqrt(chains), comparisons=40)
+    square = (along**2).mean(axis=0)
+    error = (along**2).std(axis=0) / np.sqrt(chains)
+    assert_within_sigma(square, truth, error, comparisons=40)
+    labels = truth - np.einsum("ki,ij,kj->k", directions, gradient_covariance(network(0.0), w, b, subset), directions)
+    assert labels.min() > 0.2 * truth.min()
+    with pytest.raises(AssertionError):
+        assert_within_sigma(square, truth + 0.5 * labels, error, comparisons=40)
+
+
+def test_the_label_noise_of_the_exact_covariance():
+    """A linear network is least squares, whose noise is known."""
+    linear = ss.FlaxNetwork(nn.Dense(1, use_bias=False), X, Y[:, 0], label_noise=0.7)
+    squares = ss.DatasetRegression(X, Y[:, 0], label_noise=0.7)
+    for sampling, b in (("with_replacement", 3), ("without_replacement", 4)):
+        np.testing.assert_allclose(gradient_covariance(linear, [0.3, -0.2], b, sampling),
+                                   gradient_covariance(squares, [0.3, -0.2], b, sampling), rtol=1e-6)
+    w = np.array([0.3, -0.2])
+    assert float(linear.loss(w)) == pytest.approx(float(squares.loss(w)), rel=1e-6)
+    assert "label_noise=0.7" in repr(linear)
