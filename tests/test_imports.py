@@ -29,7 +29,7 @@ FLOORS = {
     "compare": 5,
     "compare_variance": 6,
     "plots": 6,
-    "experiments": 7,
+    "experiments": 7, "explore": 7,
     "cli": 8,
     "": 9,  # the facade sgdsim/__init__.py
     "__main__": 10,
@@ -37,10 +37,10 @@ FLOORS = {
 # Never, not even through other modules: what makes agreement between theory and simulation evidence.
 STRANGERS = {"engine": {"solver"}, "solver": {"engine", "kernels", "statistics"}}
 # Imports inside functions are for optional dependencies, and for the modules that exist only to use them.
-OPTIONAL = {"matplotlib", "pandas", "xarray", "h5netcdf", "h5py", "sklearn", "rich", "typer", "arviz"}
+OPTIONAL = {"matplotlib", "pandas", "xarray", "h5netcdf", "h5py", "sklearn", "rich", "typer", "arviz", "bokeh"}
 # flax is no extra, but costs 0.6 s of import that only users of networks should pay.
 OPTIONAL |= {"flax"}
-LAZY = {"sgdsim.results.files", "sgdsim.results.export", "sgdsim.cli"}
+LAZY = {"sgdsim.results.files", "sgdsim.results.export", "sgdsim.cli", "sgdsim.explore.server"}
 # The command line is a user like any other.
 USERS = {"cli", "__main__"}
 

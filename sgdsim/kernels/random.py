@@ -54,8 +54,11 @@ def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def _halved(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """The axis along which pairs lie, and the shape of one half."""
-    axis = next((i for i, size in enumerate(shape) if size % 2 == 0), 0)
+    """The axis along which pairs lie, and the shape of one half.
+
+    The last one (chains) if possible: halves that lie further apart cost a CPU up to eight times as much.
+    """
+    axis = next((i for i in reversed(range(len(shape))) if shape[i] % 2 == 0), len(shape) - 1)
     return axis, (*shape[:axis], -(-shape[axis] // 2), *shape[axis + 1 :])
 
 

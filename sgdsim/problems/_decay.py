@@ -12,7 +12,7 @@ from sgdsim._types import apply, inner
 
 def check_decay(weight_decay: Any, dimension: int) -> np.ndarray:
     """Gamma as a float64 scalar array, length-D diagonal, or symmetric D x D matrix."""
-    if np.ndim(weight_decay) == 0:
+    if not isinstance(weight_decay, list | tuple) and np.ndim(weight_decay) == 0:
         number = _checks.real(
             "weight_decay", weight_decay, "a number or a symmetric matrix", "use 0 for none; it may be negative"
         )

@@ -12,15 +12,13 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import set_field, spec, summary
+from sgdsim.problems._example_losses import ExampleLosses
 from sgdsim.problems.flax_modules import Network, numbers_per_example, output_shape, read_module
 from sgdsim.problems.network_losses import check_targets, find_loss
 
-# Numbers of one slice of chains: they stay in a core's cache.
-_SLICE_NUMBERS = 2**18
-
 
 @spec
-class FlaxNetwork:
+class FlaxNetwork(ExampleLosses):
     r"""A network f on n given examples, with parameters as one vector w.
 
     $$L(w) = \frac1n \sum_i \ell(f(w, x_i), y_i) + \tfrac12 \gamma \|w\|^2 \;(+ \tfrac12 k \sigma^2).$$
@@ -115,21 +113,6 @@ class FlaxNetwork:
         """Number of parameters D."""
         return self.network.dimension
 
-    @property
-    def n_examples(self) -> int:
-        """Number of examples n."""
-        return self.features.shape[0]
-
-    @property
-    def loss_examples(self) -> int:
-        """How many examples `loss` and `test_loss` look at: the engine measures them less often."""
-        return self.n_examples + (0 if self.test_features is None else len(self.test_features))
-
-    @property
-    def minimum(self) -> Any:
-        """None: no minimum of a network is known beforehand."""
-        return None
-
     def random_start(self, seed: int, chains: int) -> np.ndarray:
         """Freshly initialised parameters for every chain, shape (chains, D); chain k does not depend on `chains`.
 
@@ -149,74 +132,17 @@ class FlaxNetwork:
     @jax.jit
     def predict(self, w: Any, features: Any) -> Any:
         """Outputs of the network for features (b, ...), shape (b, ..., *chains) for w of shape (D, *chains)."""
-        return self._each_chain(lambda v: self.network.predict(v, features), jnp.asarray(w), len(features))
+        return self.each_chain(lambda v: self.network.predict(v, features), jnp.asarray(w), len(features))
 
     def batch_loss(self, w: Any, features: Any, targets: Any) -> Any:
         """Losses of the examples of a batch from one vector w, shape (b,); no penalty."""
         return jax.vmap(find_loss(self.loss_name))(self.network.predict(w, features), targets)
 
-    def _mean_loss(self, w: Any) -> Any:
-        return self.batch_loss(w, self.features, self.targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
-
     @property
-    def _floor(self) -> Any:
+    def noise_floor(self) -> Any:
         """What the label noise adds to the expected loss."""
         outputs = math.prod(self.targets.shape[1:])
         return 0.5 * outputs * self.label_noise**2
-
-    @jax.jit
-    def loss(self, w: Any) -> Any:
-        """Expected training loss with label noise and penalty, (D, *chains) to (*chains): a pass over all examples."""
-        return self._each_chain(self._mean_loss, jnp.asarray(w), self.n_examples) + self._floor
-
-    @jax.jit
-    def test_loss(self, w: Any) -> Any:
-        """Loss of the held-out examples (the training examples if there are none), without penalty and label noise."""
-        held_out = self.test_features is not None
-        x, y = (self.test_features, self.test_targets) if held_out else (self.features, self.targets)
-        return self._each_chain(lambda v: self.batch_loss(v, x, y).mean(), jnp.asarray(w), len(x))
-
-    @jax.jit
-    def gradient(self, w: Any) -> Any:
-        """Full-data gradient of `loss`."""
-        return self._each_chain(jax.grad(self._mean_loss), jnp.asarray(w), self.n_examples)
-
-    @jax.jit
-    def hessian(self, w: Any = None) -> Any:
-        """Hessian of `loss` at w of shape (D,), column by column.
-
-        Raises:
-            ValueError: no point is given.
-        """
-        if w is None:
-            raise _checks.error("w", w, "a point of shape (D,)", "the Hessian of a network changes from point to point")
-        w = jnp.asarray(w)
-
-        def column(direction: Any) -> Any:
-            return jax.jvp(jax.grad(self._mean_loss), (w,), (direction,))[1]
-
-        return jax.lax.map(column, jnp.eye(self.dimension, dtype=w.dtype))
-
-    def example_gradient(self, w: Any, example: Any) -> Any:
-        """Gradient of the loss of one example (x_i, y_i) and of the penalty, at w of shape (D,)."""
-        x, y = example
-
-        def one(v: Any) -> Any:
-            return self.batch_loss(v, x[None], y[None])[0] + 0.5 * self.weight_decay * jnp.sum(v * v)
-
-        return jax.grad(one)(jnp.asarray(w))
-
-    def slice_chains(self, examples: int) -> int:
-        """How many chains to take together when each looks at so many examples."""
-        return max(1, _SLICE_NUMBERS // (examples * self.slice_numbers + self.dimension))
-
-    def _each_chain(self, function: Any, w: Any, examples: int) -> Any:
-        """`function` of every chain of w (D, *chains), chains last; a few chains at a time bound the memory."""
-        if w.ndim == 1:
-            return function(w)
-        rows = w.reshape(self.dimension, -1).T
-        out = jax.lax.map(function, rows, batch_size=min(len(rows), self.slice_chains(examples)))
-        return jnp.moveaxis(out, 0, -1).reshape(*out.shape[1:], *w.shape[1:])
 
 
 def _examples(argument: str, features: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from sgdsim import _checks
 from sgdsim.problems.base import Problem
 
 POPULATION_SAMPLING = ("online",)
+LARGEST_BATCH = 10**15  # whole numbers up to it are exact in double precision
 DATASET_SAMPLING = ("with_replacement", "without_replacement", "epochs")
 
 
@@ -19,6 +20,8 @@ def check_sampling(problem: Problem, batch_size: Any, sampling: str | None) -> t
             mode does not fit the problem.
     """
     size = _checks.integer("batch_size", batch_size)
+    if size > LARGEST_BATCH:
+        raise _checks.error("batch_size", size, f"at most {LARGEST_BATCH:g}", "so many are the full gradient")
     modes = POPULATION_SAMPLING if problem.n_examples is None else DATASET_SAMPLING
     mode = modes[0] if sampling is None else _checks.choice("sampling", sampling, modes)
     if mode in ("without_replacement", "epochs"):

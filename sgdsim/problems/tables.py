@@ -25,8 +25,8 @@ _MANY = 1000  # columns: looking for a near name takes seconds
 def read_frame(table: Any) -> Any:
     """A pandas DataFrame from a CSV path, a DataFrame, or an xarray Dataset / 2-D DataArray.
 
-    A file is UTF-8 text with a header row; commas, semicolons, tabs or bars separate its columns, whichever the header
-    has most of. Where they are no commas, numbers may have decimal commas.
+    A file is UTF-8 text with a header row; commas, semicolons, tabs or bars separate its columns, whichever the first
+    two lines agree on. Where they are no commas, numbers may have decimal commas.
 
     Raises:
         ValueError: there is no such file, or it is no such text.
@@ -50,7 +50,7 @@ def read_frame(table: Any) -> Any:
 def _read_csv(path: Path) -> Any:
     pd = _checks.need("pandas", "data")
     if not path.is_file():
-        raise _checks.error("table", str(path), "a readable CSV file", "check the path")
+        raise _checks.error("table", _shown(path), "a readable CSV file", "check the path")
     raw = path.read_bytes()
     if b"\0" in raw:
         raise _broken(path, f"a NUL byte at position {raw.index(0)}: it is binary, UTF-16 or damaged")
@@ -59,9 +59,7 @@ def _read_csv(path: Path) -> Any:
     except UnicodeDecodeError as broken:
         line = raw[: broken.start].count(b"\n") + 1
         raise _broken(path, f"line {line} has byte {raw[broken.start]:#04x}, which is not UTF-8") from None
-    header = next((line for line in text[: 2**20].splitlines() if line.strip()), "")
-    plain = _QUOTED.sub("", header)
-    separator = max(SEPARATORS, key=plain.count)
+    separator = _separator(text[: 2**20])
     options = {"sep": separator, "index_col": False, "skipinitialspace": True, "low_memory": False}
     try:
         with warnings.catch_warnings():
@@ -78,10 +76,23 @@ def _read_csv(path: Path) -> Any:
     return frame
 
 
+def _separator(text: str) -> str:
+    """The separator that the first two lines have equally often, else the one that the header has most of."""
+    lines = [_QUOTED.sub("", line) for line in text.splitlines() if line.strip()][:2]
+    header, first = (*lines, "", "")[:2]
+    return max(SEPARATORS, key=lambda mark: (0 < header.count(mark) == first.count(mark), header.count(mark)))
+
+
 def _broken(path: Path, why: str) -> ValueError:
     why = " ".join(why.split())[:120]
-    return _checks.error("table", str(path)[-52:], f"UTF-8 text of columns with a header row ({why})",
+    return _checks.error("table", _shown(path), f"UTF-8 text of columns with a header row ({why})",
                          "open it in a spreadsheet and save it as CSV")
+
+
+def _shown(path: Path) -> str:
+    """The path as a complaint shows it: of a long one the end, where the name is."""
+    text = str(path)
+    return text if len(text) <= 55 else "..." + text[-52:]
 
 
 def _check_names(names: list[str]) -> None:
@@ -121,7 +132,7 @@ def _decimal_commas(path: Path, frame: Any) -> bool:
         return False
     if all(column.str.fullmatch(_THOUSANDS).all() for column in found):
         cell = next(column.iloc[0] for column in found if len(column))
-        raise _checks.error("table", str(path)[-52:], f"unambiguous: is {cell!r} a decimal comma, or thousands?",
+        raise _checks.error("table", _shown(path), f"unambiguous: is {cell!r} a decimal comma, or thousands?",
                             "save it with decimal points, and without separators of thousands")
     return True
 
