@@ -11,8 +11,9 @@ import numpy as np
 import optax
 
 from sgdsim._version import __version__
+from sgdsim.engine.collector import Measured
 from sgdsim.engine.configure import Run
-from sgdsim.engine.ensemble import Ensemble, Measured
+from sgdsim.engine.ensemble import Ensemble
 from sgdsim.engine.quantities import quantities
 from sgdsim.results import QUANTITIES, Result
 from sgdsim.statistics import rank_normalised_rhat, streaming_rhat
@@ -67,6 +68,7 @@ def provenance(problem: Any, optimizer: Any, batch_size: int, sampling: str, ker
         "blocks": ensemble.blocks.number,
         "block_size": ensemble.blocks.size,
         "groups": ensemble.blocks.number * ensemble.blocks.groups,
+        **ensemble.how,
         "devices": [str(device) for device in ensemble.devices],
         "platform": ensemble.devices[0].device_kind,
         "seconds": round(ensemble.seconds, 3),

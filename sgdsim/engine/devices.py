@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgdsim import _checks
 
@@ -41,17 +41,22 @@ def use_all_cores() -> int:
 
 
 def resolve_devices(devices: Any) -> list[jax.Device]:
-    """None means every local device; a number means the first so many; else a list of devices."""
-    available = jax.local_devices()
-    if devices is None:
-        return available
-    if isinstance(devices, int):
+    """None means every device of every process; a number means the first so many of each; else a list of devices."""
+    if devices is None or isinstance(devices, int):
         remedy = "call ss.use_all_cores() first for one device a core"
-        return available[: _checks.integer("devices", devices, high=len(available), remedy=remedy)]
+        high = jax.local_device_count()
+        each = high if devices is None else _checks.integer("devices", devices, high=high, remedy=remedy)
+        if jax.process_count() == 1:
+            return jax.local_devices()[:each]
+        return [device for host in range(jax.process_count()) for device in _of_host(host)[:each]]
     chosen = list(devices)
     if not chosen or not all(isinstance(device, jax.Device) for device in chosen):
         raise _checks.error("devices", devices, "None, a number or a list of JAX devices", "try jax.devices()")
     return chosen
+
+
+def _of_host(host: int) -> list[jax.Device]:
+    return sorted((d for d in jax.devices() if d.process_index == host), key=lambda device: device.id)
 
 
 def make_mesh(devices: list[jax.Device]) -> Mesh | None:
@@ -59,3 +64,11 @@ def make_mesh(devices: list[jax.Device]) -> Mesh | None:
     if len(devices) == 1 and devices[0] == jax.local_devices()[0]:
         return None
     return Mesh(np.array(devices), ("blocks",))
+
+
+def place(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays whose first axis is units, each process putting its own units on its own devices."""
+    if mesh is None:
+        return tree
+    spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), spread, lambda i: np.asarray(x)[i]), tree)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sgdsim import _checks
@@ -17,8 +16,10 @@ from sgdsim._version import __version__
 from sgdsim.engine.advance import Shared, Unit, begin
 from sgdsim.engine.blocks import Blocks, plan_blocks
 from sgdsim.engine.configure import Run, configure
-from sgdsim.engine.devices import make_mesh, resolve_devices
-from sgdsim.engine.ensemble import precision, start_states
+from sgdsim.engine.devices import make_mesh, place, resolve_devices
+from sgdsim.engine.ensemble import precision
+from sgdsim.engine.hosts import fetch
+from sgdsim.engine.passes import Portion, block_keys, start_states
 from sgdsim.engine.progress import ProgressBar
 from sgdsim.engine.variance_steps import Law, Rows, layer_slices, measure_and_step
 from sgdsim.kernels import kernel_table, make_kernel
@@ -127,15 +128,15 @@ def gradient_variance(
         shared = cast(Shared(kernel_table(kernels), stacked, problem, ()), run.dtype)
         moments = cast(moments, run.dtype)
         padded = -(-blocks.number // len(chosen)) * len(chosen)
-        params, alive = start_states(run, blocks, 1, padded)
+        params, alive = place(start_states(run, blocks, Portion(0, blocks.number), padded), mesh)
         how: dict[str, Any] = {"transform": run.transform, "mesh": mesh}
         length = int(min(run.steps, _CHUNK_ROWS, max(1, _CHUNK_NUMBERS / (run.chains * problem.dimension))))
         merged = []
         with ProgressBar(run.steps * len(sizes), "gradient variance", progress) as bar:
             for j, b in enumerate(sizes):
-                units = _units(j, bool(known), blocks, run.seed, None if common_random_numbers else b, padded)
+                units = _units(j, bool(known), blocks, run.seed, None if common_random_numbers else b, padded, mesh)
                 factor = noise_factor(b, problem.n_examples, mode)
-                laws = Law(*(np.full(padded, x, run.dtype) for x in (factor, 1 / b)))
+                laws = Law(*place([np.full(padded, x, run.dtype) for x in (factor, 1 / b)], mesh))
                 states = begin(shared, units, params, alive, **how)
                 chunks: list[Rows] = []
                 for start in range(0, run.steps, length):
@@ -144,7 +145,7 @@ def gradient_variance(
                         shared, moments, units, laws, states, np.int32(start), np.int32(count),
                         length=length, groups=blocks.groups, **how,
                     )
-                    chunks.append(jax.tree.map(lambda x, c=count: np.asarray(x)[: blocks.number, :c], rows))
+                    chunks.append(jax.tree.map(lambda x, c=count: fetch(x)[: blocks.number, :c], rows))
                     bar.update(j * run.steps + start + count)
                 merged.append(_merge(chunks))
     return _result(problem, optimizer, run, sizes, mode, merged, {
@@ -172,15 +173,14 @@ def _layout(run: Run, problem: Problem, platform: str, common: bool) -> Blocks:
     return blocks._replace(groups=groups, size=-(-int(blocks.valid.max()) // groups) * groups)
 
 
-def _units(j: int, known: bool, blocks: Blocks, seed: int, batch_size: int | None, padded: int) -> Unit:
+def _units(j: int, known: bool, blocks: Blocks, seed: int, batch_size: int | None, padded: int,
+           mesh: Any) -> Unit:
     """Units of one batch size; its number enters the key unless random numbers are common."""
-    block = np.pad(np.arange(blocks.number), (0, padded - blocks.number))
-    root = jax.random.key(np.uint32(seed))
-    if batch_size is not None:
-        root = jax.random.fold_in(root, batch_size)
-    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(block, jnp.uint32))
-    which = jnp.full(padded, j, jnp.int32)
-    return Unit(which, which if known else jnp.zeros_like(which), keys)
+    block = np.pad(np.arange(blocks.number, dtype=np.uint32), (0, padded - blocks.number))
+    keys = block_keys(np.uint32(seed), block, None if batch_size is None else np.uint32(batch_size), mesh=mesh)
+    which = np.full(padded, j, np.int32)
+    kernel, optimizer = place((which, which if known else np.zeros_like(which)), mesh)
+    return Unit(kernel, optimizer, keys)
 
 
 def _merge(chunks: list[Rows]) -> _Merged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from sgdsim.statistics import Statistic
@@ -19,3 +20,12 @@ def quantities(statistics: Sequence[Statistic], totals: Sequence[Any]) -> dict[s
             for name, (value, stderr) in statistic.finalize(total).items():
                 numbers[name], numbers[f"{name}_stderr"] = value, stderr
     return numbers
+
+
+def empty_totals(statistics: Sequence[Statistic], dimension: int, groups: int) -> list[Any]:
+    """Totals of groups that were not measured: merging them changes nothing."""
+    centre = np.zeros((groups, dimension))
+    sums = [jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), s.init(dimension, groups, np.float32))
+            for s in statistics]
+    with np.errstate(all="ignore"):
+        return [s.collect(x, centre) for s, x in zip(statistics, sums, strict=True)]

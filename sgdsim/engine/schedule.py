@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 SNAPSHOTS = 8
@@ -51,7 +51,8 @@ def default_thin(measured_steps: int, dimension: int, loss_examples: int = 0) ->
 
 
 def plan_segments(
-    steps: int, burn_in: int, thin: int, measure: bool, record: list[int], numbers_per_step: int
+    steps: int, burn_in: int, thin: int, measure: bool, record: list[int], numbers_per_step: int,
+    looks: Sequence[int] = (),
 ) -> Iterator[Segment]:
     """Segments of a run of `steps`, in order.
 
@@ -62,15 +63,17 @@ def plan_segments(
         measure: whether there is anything to measure.
         record: sorted distinct steps below `steps` whose ensemble statistics are wanted.
         numbers_per_step: chains x parameters, which sets the length of a segment.
+        looks: steps at which errors are looked at. A segment ends there, and what comes after the first is the
+            second half: at each look, the halves are joined to be the first half of what comes.
     """
     window = steps - burn_in
     snapshots = {burn_in + window * k // SNAPSHOTS for k in range(1, SNAPSHOTS + 1)} - {burn_in}
     recorded = set(record)
     chunk = int(min(max(1, _CHUNK_NUMBERS / numbers_per_step / thin), _MAX_ROUNDS)) * thin
-    edges = sorted({0, burn_in, steps, *snapshots, *recorded, *(t + 1 for t in recorded)})
+    edges = sorted({0, burn_in, steps, *snapshots, *looks, *recorded, *(t + 1 for t in recorded)})
     for begin, end in itertools.pairwise(edges):
         measured = measure and begin >= burn_in
-        half = int(2 * (begin - burn_in) >= window)
+        half = int(begin >= looks[0] if looks else 2 * (begin - burn_in) >= window)
         if begin in recorded:
             yield Segment(begin, 1, 1, True, half, True, measure and end in snapshots)
             continue

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgdsim.engine.assemble import assemble, provenance
+from sgdsim.engine.checkpoint import Checkpoint, check_checkpoint
 from sgdsim.engine.configure import configure
-from sgdsim.engine.ensemble import Configuration, run_ensemble
+from sgdsim.engine.ensemble import run_ensemble
+from sgdsim.engine.one_pass import Execution
+from sgdsim.engine.passes import Configuration
+from sgdsim.engine.stopping import check_target
 from sgdsim.kernels import make_kernel
 from sgdsim.optimizers import resolve
 from sgdsim.problems import Problem, check_sampling
@@ -30,8 +35,10 @@ def simulate(
     record: int | Sequence[int] | None = None,
     dtype: Any = None,
     devices: Any = None,
-    checkpoint: None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
+    passes: int | str | None = None,
+    target_stderr: float | Mapping[str, float] | None = None,
 ) -> Result:
     """Run independent training runs and measure where they settle.
 
@@ -49,16 +56,23 @@ def simulate(
         initial: one point (D,) or one per chain (chains, D); None is the problem's default start.
         record: steps at which ensemble statistics are kept as time series: a list, or every so many.
         dtype: "float32" or "float64"; None is JAX's default. Statistics are merged in float64 either way.
-        devices: None for every local device, a number, or a list of devices.
-        checkpoint: not available yet; must be None.
+        devices: None for every device, a number (the first so many of each host), or a list of devices.
+        checkpoint: a folder, or `ss.Checkpoint(...)`: state is saved there every two seconds, after Ctrl-C and at the
+            end, and the same call goes on from it, to the same bits. A folder belongs to one run.
         progress: True or False; None shows a bar on a terminal or notebook after two seconds.
+        passes: chains run in so many passes, one after the other, each needing a part of the memory; "auto" takes the
+            fewest that fit. The numbers stay the same, bit for bit. None is one pass.
+        target_stderr: stop before `steps` once the relative standard error of the trace of the covariance is below
+            it; or a mapping from quantities to such errors, all of which must be met. Looked at when the measured
+            stretch is 1/32, 1/16, ... 1/2 of the whole, with a margin: see the page on the engine.
 
     Returns:
         A `Result`; diverged chains are counted there and leave the statistics at the step they diverge.
 
     Raises:
-        ValueError: an argument is outside its range, before anything is compiled.
-        NotImplementedError: `checkpoint` is given.
+        ValueError: an argument is outside its range, the run does not fit into memory, or the checkpoint is of
+            another run (what differs is named): before anything is compiled.
+        ImportError: `checkpoint` is given and orbax-checkpoint is not installed.
 
     Examples:
         >>> import sgdsim as ss
@@ -67,8 +81,6 @@ def simulate(
         >>> result.status, result.covariance.shape
         ('ok', (2, 2))
     """
-    if checkpoint is not None:
-        raise NotImplementedError("checkpoint= is not available yet; run in shorter pieces with initial=result.final")
     run = configure(
         problem, optimizer, chains=chains, steps=steps, burn_in=burn_in, seed=seed, statistics=statistics,
         initial=initial, record=record, dtype=dtype,
@@ -76,6 +88,8 @@ def simulate(
     size, mode = check_sampling(problem, batch_size, sampling)
     kernel = make_kernel(problem, size, mode, run.dtype)
     optimizers = [] if run.optimizer is None else [resolve(run.optimizer, problem, size)]
-    ensemble = run_ensemble(problem, [kernel], optimizers, [Configuration(0, 0)], run, devices, progress)
+    execution = Execution(devices, progress, check_checkpoint(checkpoint), passes, check_target(target_stderr, run),
+                          {"optimizer": optimizer, "batch_size": size, "sampling": mode})
+    ensemble = run_ensemble(problem, [kernel], optimizers, [Configuration(0, 0)], run, execution)
     origin = provenance(problem, optimizer, size, mode, kernel, run, ensemble)
     return assemble(ensemble.measured[0], run, ensemble, origin)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sgdsim import _checks
 from sgdsim.engine.assemble import assemble, provenance
+from sgdsim.engine.checkpoint import Checkpoint, check_checkpoint
 from sgdsim.engine.configure import configure
-from sgdsim.engine.ensemble import Configuration, run_ensemble
+from sgdsim.engine.ensemble import run_ensemble
+from sgdsim.engine.one_pass import Execution
+from sgdsim.engine.passes import Configuration
+from sgdsim.engine.stopping import check_target
 from sgdsim.kernels import make_kernel
 from sgdsim.optimizers import resolve
 from sgdsim.problems import Problem, check_sampling
@@ -35,7 +40,10 @@ def sweep(
     record: int | Sequence[int] | None = None,
     dtype: Any = None,
     devices: Any = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
+    passes: int | str | None = None,
+    target_stderr: float | Mapping[str, float] | None = None,
 ) -> SweepResult:
     """Simulate every pair of a batch size and a learning rate; arguments as for `simulate`.
 
@@ -57,7 +65,10 @@ def sweep(
         record: as for `simulate`.
         dtype: as for `simulate`.
         devices: as for `simulate`.
+        checkpoint: as for `simulate`.
         progress: as for `simulate`.
+        passes: as for `simulate`.
+        target_stderr: as for `simulate`; every point must meet it.
 
     Returns:
         A `SweepResult` with the named axes batch_size and learning_rate.
@@ -92,7 +103,10 @@ def sweep(
     resolved = [resolve(optimizer, problem, size) for size, _ in sizes for optimizer in optimizers]
     grid = [(i, j) for i in range(len(sizes)) for j in range(len(rates))]
     configurations = [Configuration(i, k) for k, (i, _) in enumerate(grid)]
-    ensemble = run_ensemble(problem, kernels, resolved, configurations, run, devices, progress)
+    execution = Execution(devices, progress, check_checkpoint(checkpoint), passes, check_target(target_stderr, run),
+                          {"optimizer": run.optimizer, "learning_rate": rates, "batch_size": [b for b, _ in sizes],
+                           "sampling": sizes[0][1]})
+    ensemble = run_ensemble(problem, kernels, resolved, configurations, run, execution)
     results = [
         assemble(measured, run, ensemble,
                  provenance(problem, optimizers[j], *sizes[i], kernels[i], run, ensemble))

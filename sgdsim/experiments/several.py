@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,6 +45,8 @@ def run_several(ids: Sequence[str], scale: str, output: str | Path) -> Iterator[
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, len(ids)) if scale == "smoke" and jax.default_backend() == "cpu" else 1
+    if jax.process_count() > 1:  # every process of a cluster must run the same experiment at the same time
+        workers = 1
     try:
         if workers == 1:
             for name in ids:
@@ -55,12 +60,32 @@ def run_several(ids: Sequence[str], scale: str, output: str | Path) -> Iterator[
 
 def _side_by_side(workers: int, ids: Sequence[str], scale: str, output: str | Path) -> Iterator[Done]:
     spawn = multiprocessing.get_context("spawn")  # a forked JAX deadlocks
+    others = set(multiprocessing.active_children())
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         try:
-            for done in concurrent.futures.as_completed([pool.submit(_run_one, x, scale, output) for x in ids]):
+            with _ignoring_interrupts():
+                futures = [pool.submit(_run_one, x, scale, output) for x in ids]
+            for done in concurrent.futures.as_completed(futures):
                 yield done.result()
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes started within it leave Ctrl-C to this one: each would print its own traceback."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_one(name: str, scale: str, output: str | Path) -> Done:

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from sgdsim import _checks
@@ -42,6 +43,8 @@ def save(result: Result | SweepResult | GradientVarianceResult, path: str | Path
         root, axes = xr.Dataset(), json.dumps(result.axes)
     else:
         groups, root, axes = {}, to_xarray(result), "null"
+    if jax.distributed.is_initialized() and jax.process_index() > 0:
+        return path  # every host of a cluster has the same result: the first one writes it
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         root.attrs |= {"format": FORMAT, "written_by": f"sgdsim {__version__}", "axes": axes}

@@ -37,8 +37,10 @@ class Result:
         diverged: how many chains left every bound (non-finite or beyond 1e18).
         status: "ok", "diverged" (at least one chain did) or "interrupted".
         record: time series of ensemble statistics at the recorded steps, by name, or None.
-        final: parameters of every chain after the last step, shape (chains, D).
-        provenance: versions, configuration, seed, device, timing.
+        final: parameters of every chain after the last step, shape (chains, D); where a run was interrupted, chains of
+            passes that had not begun are at their start.
+        provenance: versions, configuration, seed, device, timing; `steps_done` and why the run `stopped`, the step it
+            was `resumed_from_step`, `passes`, `hosts`, and the `memory_estimate` in bytes.
         tail_group: independent group of chains that each of `tail` came from.
         tail_seen: how many (chain, measured step) pairs `tail` holds the largest of.
     """

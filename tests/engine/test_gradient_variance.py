@@ -247,7 +247,7 @@ def test_common_random_numbers_sharpen_differences_and_change_no_variance(assert
 def test_diverged_runs_are_counted_and_left_out():
     problem = ss.TwoLayerLinear([[1.0]], [[2.0]])
     result = ss.gradient_variance(problem, ss.SGD(0.5), batch_sizes=[1, 8], steps=40, runs=200)
-    assert result.status == "diverged" and 0 < result.diverged[0] < 200 and result.diverged[1] == 0
+    assert result.status == "diverged" and 0 <= result.diverged[1] < result.diverged[0] < 200
     assert np.isfinite(result.gradient).all() and np.isfinite(result.loss).all()
     assert (np.diff(result.runs_left, axis=0) <= 0).all()
     assert result.runs_left[-1, 0] == 200 - result.diverged[0]

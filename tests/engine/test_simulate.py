@@ -147,9 +147,9 @@ def test_double_precision_leaves_the_default_alone():
 
 
 def test_interruption_keeps_what_was_measured(monkeypatch):
-    from sgdsim.engine import ensemble
+    from sgdsim.engine import one_pass
 
-    real, calls = ensemble.advance, []
+    real, calls = one_pass.advance, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -157,7 +157,7 @@ def test_interruption_keeps_what_was_measured(monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(ensemble, "advance", interrupted)
+    monkeypatch.setattr(one_pass, "advance", interrupted)
     result = ss.simulate(PROBLEM, ss.SGD(0.3), **SMALL)
     assert result.status == "interrupted"
     assert 100 < result.provenance["steps_done"] < 400

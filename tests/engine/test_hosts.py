@@ -1,0 +1,145 @@
+"""One device, eight devices, two processes of four: the same chains and the same statistics, bit for bit."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import sgdsim as ss
+from sgdsim.engine import hosts
+
+# Ten blocks: eight devices take two each, six of them padding.
+RUN = """
+import sys
+import jax
+import numpy as np
+import sgdsim as ss
+folder, several = sys.argv[1], len(sys.argv) > 2
+if several:
+    assert ss.use_all_hosts() == 2
+problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
+def run(**rest):
+    return ss.simulate(problem, ss.SGD(0.3, momentum=0.5), batch_size=16, chains=40_000, steps=60, burn_in=20, seed=3,
+                       record=[0, 30], statistics=[ss.statistics.Moments()], **rest)
+result = run(checkpoint=ss.Checkpoint(folder + "/run", steps=1)) if several else run()
+assert len(result.provenance["devices"]) == 8, result.provenance["devices"]
+assert result.provenance["hosts"] == (2 if several else 1)
+np.savez(f"{folder}/{jax.process_index()}.npz", final=result.final, mean=result.mean, covariance=result.covariance,
+         covariance_stderr=result.covariance_stderr, kurtosis=result.kurtosis, rhat=result.rhat, ess=result.ess,
+         snapshots=result.snapshots, series=result.record["covariance"])
+"""
+
+
+@pytest.fixture(scope="module")
+def one():
+    problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
+    return ss.simulate(problem, ss.SGD(0.3, momentum=0.5), batch_size=16, chains=40_000, steps=60, burn_in=20, seed=3,
+                       record=[0, 30], statistics=[ss.statistics.Moments()], devices=1)
+
+
+def start(tmp_path, devices, process=None, port=0, script=RUN):
+    flags = [*os.environ["XLA_FLAGS"].split(), f"--xla_force_host_platform_device_count={devices}"]
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    if process is not None:
+        environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2",
+                        "JAX_PROCESS_ID": str(process)}
+    more = [] if process is None else ["several"]
+    return subprocess.Popen([sys.executable, "-c", script, str(tmp_path), *more], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def finish(*processes):
+    """Wait for all; none may be left behind."""
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def assert_same(path, result):
+    found = np.load(path)
+    assert len(found.files) == 9
+    for name in found:
+        truth = result.record["covariance"] if name == "series" else getattr(result, name)
+        np.testing.assert_array_equal(found[name], truth, err_msg=name)
+
+
+def test_eight_devices_give_the_bits_of_one(tmp_path, one):
+    finish(start(tmp_path, 8))
+    assert_same(tmp_path / "0.npz", one)
+
+
+def test_two_processes_of_four_devices_give_the_bits_of_one(tmp_path, one):
+    """And the first of them leaves a checkpoint, from which one process goes on."""
+    port = free_port()
+    finish(*(start(tmp_path, 4, process, port) for process in (0, 1)))
+    for process in (0, 1):
+        assert_same(tmp_path / f"{process}.npz", one)
+    problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
+    rest = ss.simulate(problem, ss.SGD(0.3, momentum=0.5), batch_size=16, chains=40_000, steps=60, burn_in=20, seed=3,
+                       record=[0, 30], statistics=[ss.statistics.Moments()], checkpoint=tmp_path / "run")
+    assert rest.provenance["resumed_from_step"] == 60
+    np.testing.assert_array_equal(rest.final, one.final)
+
+
+INTERRUPTED = RUN.replace("steps=60", "steps=1_000_000_000").replace("record=[0, 30], ", "").replace(
+    "import jax\n", """import jax
+from sgdsim.engine import one_pass
+real = one_pass.advance
+def advance(*args, **kwargs):
+    print("segment", flush=True)
+    return real(*args, **kwargs)
+one_pass.advance = advance
+""").split("np.savez")[0] + """
+assert result.status == "interrupted" and 0 < result.provenance["steps_done"] < 10**9
+print(result.provenance["steps_done"])
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_one_host_stops_all_at_the_same_step(tmp_path):
+    port = free_port()
+    both = [start(tmp_path, 4, process, port, INTERRUPTED) for process in (0, 1)]
+    for process in both:
+        while process.stdout.readline() != "segment\n":
+            assert process.poll() is None, process.stderr.read()
+    both[1].send_signal(signal.SIGINT)
+    said = []
+    try:
+        for process in both:
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            said.append(out.split()[-1])
+    finally:
+        for process in both:
+            process.kill()
+    assert said[0] == said[1]
+
+
+def test_without_a_launcher_the_message_says_what_to_set(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(**given):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", unknown)
+    with pytest.raises(ValueError, match=r"launcher is None.*JAX_COORDINATOR_ADDRESS"):
+        ss.use_all_hosts()
+    monkeypatch.setenv("JAX_PROCESS_ID", "first")
+    with pytest.raises(ValueError, match=r"first.*whole numbers"):
+        ss.use_all_hosts()
