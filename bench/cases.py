@@ -106,6 +106,27 @@ def measuring() -> list[Row]:
     return rows
 
 
+def control() -> list[Row]:
+    """What a companion of known covariance saves: chains for the same error, and that over its time."""
+    rows = []
+    for rate in (0.02, 0.1, 0.3):
+        problem, steps = ss.LinearRegression(_spectrum(10), label_noise=rivals.SIGMA), round(60 / rate)
+        how = {"batch_size": 64, "chains": BLOCK, "steps": steps, "burn_in": steps // 2}
+
+        def run(control_variate: bool, problem=problem, rate=rate, how=how) -> ss.results.Result:
+            return ss.simulate(problem, ss.SGD(rate), control_variate=control_variate, **how)
+
+        seconds = race({"with": lambda run=run: run(True), "without": lambda run=run: run(False)}, rounds=3)
+        gain = run(True).control_gain
+        case = f"control variate, D=10, rate {rate}"
+        rows += [
+            {"case": f"{case}, chains", "ratio": gain, "against": "none, same error", "goal": ""},
+            {"case": f"{case}, time", "ratio": gain * seconds["without"] / seconds["with"],
+             "against": "none, same error", "goal": ""},
+        ]
+    return rows
+
+
 _MILLION = """
 import resource, sgdsim as ss
 ss.use_all_cores()
@@ -187,4 +208,4 @@ def _one_by_one(solve: Callable[..., object], systems: list[tuple[np.ndarray, np
     return [solve(a, q) for a, q in systems]
 
 
-CASES = {case.__name__: case for case in (stepping, batch_size, adam, measuring, memory, diagonal, lyapunov)}
+CASES = {case.__name__: case for case in (stepping, batch_size, adam, measuring, control, memory, diagonal, lyapunov)}

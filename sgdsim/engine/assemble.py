@@ -24,7 +24,7 @@ from sgdsim.statistics.product import ProductTotals
 
 def assemble(measured: Measured, run: Run, ensemble: Ensemble, provenance: dict[str, Any]) -> Result:
     """Statistics over both halves, diagnostics, and where it all came from."""
-    totals = _both_halves(run, measured.halves) or []
+    totals = both_halves(run, measured.halves) or []
     numbers = quantities(run.statistics, totals) if totals else {}
     tail = _tail(totals)
     known = {f"{name}{end}" for name in QUANTITIES for end in ("", "_stderr")}
@@ -83,7 +83,8 @@ def provenance(problem: Any, optimizer: Any, batch_size: int, sampling: str, ker
     }
 
 
-def _both_halves(run: Run, halves: list[Any]) -> list[Any] | None:
+def both_halves(run: Run, halves: list[Any]) -> list[Any] | None:
+    """Totals over both halves; None if nothing was measured."""
     first, second = halves
     if first is None or second is None:
         return first or second

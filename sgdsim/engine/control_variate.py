@@ -11,6 +11,7 @@ not depend on the group; each group takes the regression coefficient of all othe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -19,11 +20,17 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import as_matrix, set_field, spec
+from sgdsim.engine.assemble import both_halves
+from sgdsim.engine.configure import Run
+from sgdsim.engine.ensemble import Ensemble
+from sgdsim.engine.schedule import plan_segments
+from sgdsim.engine.stopping import look_times
 from sgdsim.kernels import make_kernel
 from sgdsim.kernels.companion import CompanionKernel, noise_at_minimum
-from sgdsim.optimizers import SGD
+from sgdsim.optimizers import SGD, resolve
 from sgdsim.optimizers.base import rate_at
 from sgdsim.problems import Problem
+from sgdsim.results import Result
 from sgdsim.statistics import Moments, Statistic
 from sgdsim.statistics.base import Measurement, grouped_mean
 from sgdsim.statistics.moments import CentralMoments
@@ -134,6 +141,46 @@ class CoupledMoments(Moments):
         return super().finalize(mine)
 
 
+def couple_run(problem: Problem, run: Run, batch_size: int, sampling: str) -> tuple[Coupled, Run]:
+    """The request for a problem as one for it and its companion.
+
+    Raises:
+        ValueError: the problem, the optimizer, the sampling mode or the statistics leave nothing to control.
+    """
+    noise_at_minimum(problem, batch_size, sampling)
+    alone = None if run.optimizer is None else resolve(run.optimizer, problem, batch_size)
+    optimizer = couple(alone, problem.dimension)
+    if not any(isinstance(s, Moments) and s.full for s in run.statistics):
+        raise _checks.error("control_variate", True, "False without the statistic Moments()",
+                            "add ss.statistics.Moments() to statistics")
+    statistics = tuple(
+        CoupledMoments() if isinstance(s, Moments) and s.full else OnFirst(s) for s in run.statistics
+    )
+    initial = np.concatenate([run.initial, np.zeros_like(run.initial)], axis=-1)
+    return Coupled(problem), run._replace(optimizer=optimizer, statistics=statistics, initial=initial)
+
+
+def controlled(result: Result, ensemble: Ensemble, run: Run, coupled: Coupled, size: int, sampling: str) -> Result:
+    """The result of a coupled run as one of the problem, mean and covariance with smaller standard errors."""
+    problem = coupled.problem
+    d = problem.dimension
+    both = both_halves(run, ensemble.measured[0].halves)
+    changes: dict[str, Any] = {"final": result.final[:, :d], "snapshots": result.snapshots[..., :d]}
+    if result.rhat is not None:
+        changes["rhat"] = result.rhat[:d]
+    if both:
+        moments = next(x for s, x in zip(run.statistics, both, strict=True) if isinstance(s, CoupledMoments))
+        looks = look_times(run) if ensemble.how["target_stderr"] else []
+        plan = plan_segments(run.steps, run.burn_in, run.thin, True, run.record, 1, looks)
+        times = [part.start + r * part.inner for part in plan
+                 if part.measure and not part.record and part.stop <= ensemble.steps_done for r in range(part.rounds)]
+        known = companion_covariance(problem, run.optimizer, size, sampling, times)
+        found = control(moments, np.asarray(problem.minimum), known)
+        changes |= found._asdict()
+        changes["extra"] = result.extra | {"control_gain": changes.pop("gain")}
+    return dataclasses.replace(result, **changes)
+
+
 class Controlled(NamedTuple):
     """What the companion makes of the moments."""
 
@@ -160,12 +207,15 @@ def couple(optimizer: Any, dimension: int) -> SGD:
 
 
 def companion_covariance(
-    problem: Problem, optimizer: SGD, batch_size: int, sampling: str, times: Iterable[int]
+    problem: Problem, optimizer: Any, batch_size: int, sampling: str, times: Iterable[int]
 ) -> np.ndarray:
-    """X_t averaged over the times t (in increasing order), float64: the expectation of v v'."""
+    """X_t averaged over the times t (in increasing order), float64: the expectation of v v'.
+
+    `optimizer` is that of (w, v).
+    """
     d = problem.dimension
     h, noise = np.asarray(problem.hessian(), np.float64), noise_at_minimum(problem, batch_size, sampling)
-    p = np.eye(d) if optimizer.preconditioner is None else as_matrix(np.asarray(optimizer.preconditioner), d)
+    p = np.eye(d) if optimizer.preconditioner is None else as_matrix(optimizer.preconditioner, 2 * d)[:d, :d]
     mu, x = float(optimizer.momentum), np.zeros((2 * d, 2 * d))  # of (v, m)
     kicks = np.zeros_like(x)
     kicks[d:, d:] = noise

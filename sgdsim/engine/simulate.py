@@ -9,6 +9,7 @@ from typing import Any
 from sgdsim.engine.assemble import assemble, provenance
 from sgdsim.engine.checkpoint import Checkpoint, check_checkpoint
 from sgdsim.engine.configure import configure
+from sgdsim.engine.control_variate import controlled, couple_run
 from sgdsim.engine.ensemble import run_ensemble
 from sgdsim.engine.one_pass import Execution
 from sgdsim.engine.passes import Configuration
@@ -39,6 +40,7 @@ def simulate(
     progress: bool | None = None,
     passes: int | str | None = None,
     target_stderr: float | Mapping[str, float] | None = None,
+    control_variate: bool = False,
 ) -> Result:
     """Run independent training runs and measure where they settle.
 
@@ -65,6 +67,11 @@ def simulate(
         target_stderr: stop before `steps` once the relative standard error of the trace of the covariance is below
             it; or a mapping from quantities to such errors, all of which must be met. Looked at when the measured
             stretch is 1/32, 1/16, ... 1/2 of the whole, with a margin: see the page on the engine.
+        control_variate: run a linear companion of known covariance on the same random numbers beside every chain, and
+            subtract what it is off by: the standard errors of mean and covariance shrink by a factor of 2 to 20, the
+            time doubles. For SGD on `Quadratic`, `LinearRegression` and `DatasetRegression`; `result.control_gain` says
+            how many times fewer chains are needed. The covariance of the companion is theory of its own: for a test
+            of theory against simulation alone leave it off.
 
     Returns:
         A `Result`; diverged chains are counted there and leave the statistics at the step they diverge.
@@ -86,10 +93,14 @@ def simulate(
         initial=initial, record=record, dtype=dtype,
     )
     size, mode = check_sampling(problem, batch_size, sampling)
-    kernel = make_kernel(problem, size, mode, run.dtype)
-    optimizers = [] if run.optimizer is None else [resolve(run.optimizer, problem, size)]
+    simulated: Any = problem
+    if control_variate:
+        simulated, run = couple_run(problem, run, size, mode)
+    kernel = make_kernel(simulated, size, mode, run.dtype)
+    optimizers = [] if run.optimizer is None else [resolve(run.optimizer, simulated, size)]
     execution = Execution(devices, progress, check_checkpoint(checkpoint), passes, check_target(target_stderr, run),
                           {"optimizer": optimizer, "batch_size": size, "sampling": mode})
-    ensemble = run_ensemble(problem, [kernel], optimizers, [Configuration(0, 0)], run, execution)
-    origin = provenance(problem, optimizer, size, mode, kernel, run, ensemble)
-    return assemble(ensemble.measured[0], run, ensemble, origin)
+    ensemble = run_ensemble(simulated, [kernel], optimizers, [Configuration(0, 0)], run, execution)
+    origin = provenance(problem, optimizer, size, mode, kernel, run, ensemble) | {"control_variate": control_variate}
+    result = assemble(ensemble.measured[0], run, ensemble, origin)
+    return controlled(result, ensemble, run, simulated, size, mode) if control_variate else result
