@@ -14,9 +14,13 @@ def main() -> None:
             f"sgdsim: error: the command line needs {' and '.join(missing)}; pip install 'sgdsim[cli]'", file=sys.stderr
         )
         raise SystemExit(2)
-    from sgdsim.cli import app
+    try:
+        from sgdsim.cli import app
 
-    app(prog_name="sgdsim")
+        app(prog_name="sgdsim")
+    except KeyboardInterrupt:  # while it was being imported: every command answers for itself
+        print("sgdsim: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

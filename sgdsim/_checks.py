@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 
 _SHOWN = 60
+# Products of a few such numbers, or of their inverses, stay finite in double precision.
+LARGEST = 1e50
 
 
 def _show(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        text = f"a {type(value).__name__} too large to print"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
@@ -34,23 +39,28 @@ def need(module: str, extra: str) -> Any:
 def finite_array(argument: str, value: Any, remedy: str = "check the data for missing values") -> np.ndarray:
     """A float64 copy of `value`, without NaN or infinity: what the caller does to it later changes nothing here."""
     try:
+        if np.iscomplexobj(value):  # NumPy would drop the imaginary part
+            raise TypeError
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise error(argument, value, "an array of real numbers", remedy) from None
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         place = f" at index {where}" if where else ""
         raise error(argument, array[where] if where else value, f"finite{place}", remedy)
+    if array.size and np.abs(array).max() > LARGEST:
+        raise error(argument, value, f"of numbers up to {LARGEST:g} in size", "choose other units")
     return array
 
 
 def real(argument: str, value: Any, allowed: str, remedy: str) -> float:
     """`value` as one real number."""
-    if isinstance(value, bool | str) or np.ndim(value) != 0:
+    listed = isinstance(value, list | tuple | dict | bool | np.bool_ | str | bytes)  # ragged lists have no ndim
+    if listed or np.ndim(value) != 0 or np.iscomplexobj(value):
         raise error(argument, value, allowed, remedy)
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise error(argument, value, allowed, remedy) from None
 
 
@@ -59,7 +69,9 @@ def positive(argument: str, value: Any, remedy: str = "pass a positive number") 
     number = real(argument, value, "a positive finite number", remedy)
     if not (np.isfinite(number) and number > 0):
         raise error(argument, value, "a positive finite number", remedy)
-    return number
+    if number < 1 / LARGEST:
+        raise error(argument, value, f"at least {1 / LARGEST:g}", "choose other units")
+    return _moderate(argument, number)
 
 
 def non_negative(argument: str, value: Any, remedy: str = "pass 0 or a positive number") -> float:
@@ -67,6 +79,12 @@ def non_negative(argument: str, value: Any, remedy: str = "pass 0 or a positive 
     number = real(argument, value, "a non-negative finite number", remedy)
     if not (np.isfinite(number) and number >= 0):
         raise error(argument, value, "a non-negative finite number", remedy)
+    return _moderate(argument, number)
+
+
+def _moderate(argument: str, number: float) -> float:
+    if number > LARGEST:
+        raise error(argument, number, f"at most {LARGEST:g}", "choose other units")
     return number
 
 
@@ -80,7 +98,7 @@ def fraction(argument: str, value: Any, remedy: str = "0 switches it off, 0.9 is
 
 def integer(argument: str, value: Any, *, low: int = 1, high: int | None = None, remedy: str = "") -> int:
     """A whole number in [low, high]."""
-    allowed = f"a whole number >= {low}" if high is None else f"a whole number from {low} to {high}"
+    allowed = f"a whole number >= {low}" if high is None else f"a whole number from {low} to {_show(high)}"
     remedy = remedy or f"try {argument}={low if high is None else high}"
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):

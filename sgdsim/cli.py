@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -9,9 +10,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,12 +51,15 @@ EXTRAS = {
     "data": ("pandas", "sklearn"),
     "results": ("xarray", "h5netcdf", "h5py"),
     "diagnostics": ("arviz",),
+    "checkpoint": ("orbax.checkpoint",),
     "cli": ("typer", "rich"),
     "notebook": ("ipywidgets",),
+    "explore": ("bokeh",),
 }
 PACKAGES = ("sgdsim", "jax", "jaxlib", "optax", "flax", "numpy", "scipy")
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for figures, data and report.html.")]
+Hosts = Annotated[bool, typer.Option("--hosts", help="Join the other processes of a cluster first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -153,6 +159,7 @@ def reproduce(
         str, typer.Option(help="smoke (seconds), laptop (minutes) or full.", autocompletion=_complete_scales)
     ] = "smoke",
     output: Output = Path("output"),
+    hosts: Hosts = False,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce published figures; exit code 1 if a number disagrees with theory."""
@@ -163,7 +170,7 @@ def reproduce(
     _check_folder(output)
     if scale == "smoke":
         _compile_quickly()
-    ss.use_all_cores()
+    output = _use_devices(hosts, output)
     done: dict[str, tuple[Findings, float]] = {}
     with _stopping_at_once(), _progress() as progress:
         task = progress.add_task("experiments", total=len(chosen))
@@ -185,6 +192,7 @@ def analyze_command(
     standardize: Annotated[bool, typer.Option(help="Give columns mean 0 and standard deviation 1.")] = True,
     intercept: Annotated[bool, typer.Option(help="Append a column of ones.")] = True,
     output: Output = Path("output"),
+    hosts: Hosts = False,
     as_json: AsJson = False,
 ) -> None:
     """Analyse SGD on your own regression table; exit code 1 if a number disagrees with theory."""
@@ -192,7 +200,7 @@ def analyze_command(
     rates = _numbers("--learning-rates", learning_rates, float, "numbers, such as 0.01,0.1")
     _check_folder(output)
     _compile_quickly()
-    ss.use_all_cores()
+    output = _use_devices(hosts, output)
     start = time.perf_counter()
     with _stopping_at_once():
         findings = run_analysis(
@@ -245,10 +253,27 @@ def bench(as_json: AsJson = False) -> None:
         raise ValueError(
             f"there is no {runner}; the bench lives in the source checkout: git clone it, then `make bench`"
         )
-    code = subprocess.run([sys.executable, str(runner)], check=False, stdout=sys.stderr if as_json else None).returncode
+    table = 2 if as_json else None  # the file descriptor of standard error
+    code = subprocess.run([sys.executable, str(runner)], check=False, stdout=table).returncode
     if as_json and code == 0:
         print((runner.parent / "results.json").read_text(encoding="utf-8"), end="")
     raise typer.Exit(code)
+
+
+@app.command()
+@_one_line
+def explore(
+    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    chains: Annotated[int, typer.Option(help="Of each simulation, 256 to 16384.")] = 4096,
+) -> None:
+    """Open a local page with sliders: exact theory, approximations, and a live simulation beside them."""
+    _checks.need("bokeh", "explore")
+    from sgdsim.explore.server import serve
+
+    _compile_quickly()
+    ss.use_all_cores()
+    serve(port=port, browser=browser, chains=chains, announce=functools.partial(print, flush=True))
 
 
 @app.command()
@@ -298,6 +323,19 @@ def _numbers(option: str, text: str | None, kind: Callable[[str], Any], allowed:
         raise _checks.error(option, text, allowed, "separate them by commas, without spaces") from None
 
 
+def _use_devices(hosts: bool, output: Path) -> Path:
+    """Start on every core, with `hosts` of every process; where to write. Only the first process says anything."""
+    if hosts:
+        ss.use_all_hosts()
+    ss.use_all_cores()
+    if not hosts or importlib.import_module("jax").process_index() == 0:
+        return output
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    discarded = tempfile.mkdtemp(prefix="sgdsim-")
+    atexit.register(shutil.rmtree, discarded, ignore_errors=True)
+    return Path(discarded)
+
+
 def _check_folder(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise _checks.error("--output", str(output), "a folder", "choose another name")
@@ -340,7 +378,7 @@ def _show_outcome(name: str, outcome: Outcome) -> None:
     """What a run file led to."""
     console = _console()
     held = [(point.setting, point.comparison) for point in outcome.points if point.comparison is not None]
-    verdicts = [Verdict(setting, row) for setting, comparison in held for row in comparison.rows]
+    verdicts = [Verdict(setting or name, row) for setting, comparison in held for row in comparison.rows]
     findings = Findings(verdicts, {}, [], summary=[point.sentence() for point in outcome.points])
     _show(console, name, findings, outcome.seconds)
     if verdicts:

@@ -1,7 +1,13 @@
 import builtins
 import importlib.util
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +146,124 @@ def test_the_real_thing_runs_without_a_terminal(monkeypatch):
     with pytest.raises(SystemExit) as stop:
         __main__.main()
     assert stop.value.code == 0
+
+
+ROOT = Path(__file__).resolve().parents[1]
+CODES = {0: "no number disagrees", 1: "disagrees", 2: "wrong or missing", 130: "interrupted"}
+
+
+def test_exit_codes_are_in_the_help_and_on_one_page():
+    said = " ".join(call("--help").stdout.split())
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, flags=re.MULTILINE))
+    assert set(map(int, table)) == set(CODES)
+    for code, meaning in CODES.items():
+        assert str(code) in said and meaning in said and meaning in table[str(code)]
+
+
+def test_every_command_is_documented_and_prints_json_when_asked():
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    for command in cli.app.registered_commands:
+        name = command.name or command.callback.__name__
+        assert f"`sgdsim {name}" in page, name
+        if name != "explore":  # it serves pages until it is stopped
+            assert "--json" in call(name, "--help").stdout, name
+
+
+def completions(words, position):
+    answer = CliRunner().invoke(
+        cli.app, prog_name="sgdsim",
+        env={"_SGDSIM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)},
+    )  # fmt: skip
+    return answer.stdout.split()
+
+
+def test_completion_knows_commands_experiments_and_scales():
+    assert {"reproduce", "run", "doctor"} <= set(completions("sgdsim ", 1))
+    assert set(completions("sgdsim reproduce fig4", 2)) == {"fig4a", "fig4bc"}
+    assert completions("sgdsim reproduce --scale lap", 3) == ["laptop"]
+    assert "--install-completion" in call("--help").stdout and "--show-completion" in call("--help").stdout
+
+
+@pytest.mark.parametrize("pressed", [KeyboardInterrupt, cli._Stopped])
+def test_ctrl_c_is_one_line_and_130(monkeypatch, pressed):
+    def interrupted():
+        raise pressed
+
+    monkeypatch.setattr(cli, "list_experiments", interrupted)
+    answer = call("list")
+    assert answer.exit_code == 130 and answer.stderr == "sgdsim: interrupted\n" and not answer.stdout
+
+
+def test_ctrl_c_while_the_command_is_being_imported(monkeypatch, capsys):
+    class Slow:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sgdsim.cli", Slow())
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert stop.value.code == 130 and capsys.readouterr().err == "sgdsim: interrupted\n"
+
+
+def test_ctrl_c_ends_the_command_and_not_only_the_simulation():
+    """The engine ends a simulation at KeyboardInterrupt and hands back what there is: a command wants to stop."""
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(cli._Stopped), cli._stopping_at_once():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            pytest.fail("an engine would go on")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("reproduce", "fig4a", "fig5", "fig6"), ("analyze", "diabetes")])
+@pytest.mark.parametrize("seconds", [6.0, 10.0])
+def test_ctrl_c_in_a_terminal(tmp_path, arguments, seconds):
+    """To the whole process group, as a terminal does: in the pool of processes, in the engine."""
+    command = [sys.executable, "-m", "sgdsim", *arguments, "--output", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        time.sleep(seconds)
+        if process.poll() is not None:
+            pytest.skip("it was faster than that")
+        os.killpg(process.pid, signal.SIGINT)
+        begun = time.monotonic()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.splitlines() == ["sgdsim: interrupted"] and not out, (err, out)
+    assert time.monotonic() - begun < 20
+
+
+def test_bench_prints_json(monkeypatch, tmp_path):
+    (tmp_path / "sgdsim").mkdir()
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "run.py").write_text(
+        "import pathlib; print('a table')\n"
+        "pathlib.Path(__file__).with_name('results.json').write_text('{\"rows\": []}\\n')\n"
+    )
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "sgdsim" / "cli.py"))
+    done = call("bench", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout) == {"rows": []}
+    (tmp_path / "bench" / "run.py").write_text("raise SystemExit(2)")
+    assert call("bench", "--json").exit_code == 2 and not call("bench", "--json").stdout
+
+
+MISSING = {
+    "pandas": (("analyze", "table.csv", "--target", "y"), "sgdsim[data]"),
+    "sklearn.datasets": (("analyze", "diabetes"), "sgdsim[data]"),
+    "xarray": (("run", "file.toml"), "sgdsim[results]"),
+    "h5netcdf": (("run", "file.toml"), "sgdsim[results]"),
+}
+
+
+@pytest.mark.parametrize("module", MISSING)
+def test_what_an_extra_is_missing_for_says_so_in_one_line(module, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path, "a,y\n1,2\n2,5\n", "table.csv")
+    csv(tmp_path, cli.EXAMPLE, "file.toml")
+    monkeypatch.setitem(sys.modules, module, None)
+    arguments, extra = MISSING[module]
+    assert f"pip install '{extra}'" in fails(*arguments)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sgdsim import _checks
 from sgdsim._version import __version__
 from sgdsim.comparison import AGREE, DISAGREE, HEADER, OUT, UNDERPOWERED, Row, format_row
 
@@ -46,9 +49,9 @@ def build_report(output: str | Path) -> Path:
         The path of the report.
     """
     output = Path(output)
-    sections = [
-        (path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(output.glob("*/section.json"))
-    ]
+    # Hidden folders belong to runs that are still being written.
+    found = [path for path in sorted(output.glob("*/section.json")) if not path.parent.name.startswith(".")]
+    sections = [(path.parent, _read(path)) for path in found]
     verdicts = Counter(v["verdict"] for _, section in sections for v in section["verdicts"])
     counts = ", ".join(f"{verdicts[name]} {name}" for name in SYMBOL if verdicts[name]) or "none yet"
     contents = "".join(
@@ -71,8 +74,21 @@ error itself is not known); “out of regime” that chains diverged or had not 
 </body></html>
 """
     path = output / "report.html"
-    path.write_text(page, encoding="utf-8")
+    partial = output / f".report-{secrets.token_hex(4)}.html"
+    try:
+        partial.write_text(page, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as damaged:
+        remedy = f"delete the folder {path.parent.name}, or run it again"
+        raise _checks.error("section", str(path), f"undamaged JSON ({damaged})", remedy) from None
 
 
 def _section(folder: Path, section: dict[str, Any]) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +35,41 @@ def write(
     Raises:
         ImportError: matplotlib, xarray or h5netcdf is missing.
     """
+    with all_or_nothing(folder) as place:
+        _write(findings, place, {"id": id, "title": title, "reference": reference, "scale": scale,
+                                 "seconds": round(seconds, 2)})  # fmt: skip
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def all_or_nothing(folder: str | Path) -> Iterator[Path]:
+    """A hidden folder beside `folder`, whose files move there at the end; after an exception nothing has changed."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
+        folder.mkdir(exist_ok=True)
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(findings: Findings, folder: Path, head: Mapping[str, Any]) -> None:
     figures = []
     for figure in findings.figures:
         name = f"{figure.name}.png"
         figure.draw().savefig(folder / name, dpi=150)
         figures.append({"file": name, "caption": figure.caption})
     verdicts = [{"setting": setting, **row_to_dict(row)} for setting, row in findings.verdicts]
-    head = {"id": id, "title": title, "reference": reference, "scale": scale, "seconds": round(seconds, 2)}
     provenance = plain(dict(findings.provenance))
     data = {
         name: {"dims": list(dims), "values": plain(np.asarray(values))}
         for name, (dims, values) in findings.data.items()
     }
-    _dump(folder / "data.json", {**head, "data": data, "verdicts": verdicts, "provenance": provenance})
-    _dump(
+    dump(folder / "data.json", {**head, "data": data, "verdicts": verdicts, "provenance": provenance})
+    dump(
         folder / "section.json",
         {
             **head,
@@ -59,8 +82,8 @@ def write(
             "provenance": provenance,
         },
     )
-    to_dataset(findings, head | {"provenance": json.dumps(provenance)}).to_netcdf(folder / "data.nc", engine="h5netcdf")
-    return folder
+    dataset = to_dataset(findings, {**head, "provenance": json.dumps(provenance)})
+    dataset.to_netcdf(folder / "data.nc", engine="h5netcdf")
 
 
 def to_dataset(findings: Findings, attributes: Mapping[str, Any]) -> Any:
@@ -94,5 +117,6 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _dump(path: Path, content: Any) -> None:
+def dump(path: Path, content: Any) -> None:
+    """Write JSON, which has no NaN: see `plain`."""
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -234,12 +234,15 @@ def settle(setting: AdaptiveSetting, corrected: bool) -> AdaptiveLaw:
     """The law whose E v is the one it leads to."""
 
     def search(corrected: bool, start: Vector) -> AdaptiveLaw | None:
-        return fixed_point(
-            lambda x: setting.law(np.exp(x), corrected),
-            lambda law: np.log(law.second_moment),
-            np.log(start),
-            climb=not corrected,
-        )
+        try:
+            return fixed_point(
+                lambda x: setting.law(np.exp(x), corrected),
+                lambda law: np.log(law.second_moment),
+                np.log(start),
+                climb=not corrected,
+            )
+        except ValueError:  # a matrix overflows or is singular on the way: double precision does not reach so far
+            return None
 
     law = search(False, setting.averaging @ np.diag(setting.noise.additive))
     if law is None:

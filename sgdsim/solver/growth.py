@@ -115,6 +115,8 @@ def estimate(setting: Setting, *, particles: int, steps: int, seed: int, toleran
     still = grow(law, setting.rate, 0.0, REPLICATES, particles, steps, rng)
     lyapunov, error = float(still.slope.mean()), float(still.slope.std(ddof=1) / np.sqrt(REPLICATES))
     bend = float(still.spread.mean())  # the second derivative at 0
+    if lyapunov >= 0 and bend == 0:  # every particle grows alike
+        return TailIndexEstimate(0.0, 0.0, lyapunov, True, still.effective, "particles")
     if lyapunov >= -3 * error:  # on the line, as far as can be seen: the parabola of the growth rate at 0
         index = max(0.0, -2 * lyapunov / bend)
         near = 2 * error / bend if lyapunov < 3 * error else 0.0

@@ -81,7 +81,8 @@ def _settle(step: Callable[[Matrix], Matrix], x: Matrix) -> Matrix:
             points, residuals = [], []
             after = x + _MIXING * residual.reshape(x.shape)
         x = after
-    raise RuntimeError(f"the Fisher matrix did not settle: relative change {smallest:.1e} after {_ROUNDS} rounds")
+    raise _checks.error("fisher", None, f"given here: the self-consistent one did not settle (relative change "
+                        f"{smallest:.1e} after {_ROUNDS} rounds)", "pass fisher=, or choose units of order 1")
 
 
 def _at_shape(
@@ -105,15 +106,25 @@ def _at_shape(
 
     def excess(u: float) -> float:
         r = limit / (1 + math.exp(-u))
-        return math.log(r * size(noise_at(r)) / rate)
+        ratio = r * size(noise_at(r)) / rate
+        if not 0 < ratio < math.inf:
+            raise _beyond_precision(rate)
+        return math.log(ratio)
 
     low, high = -1.0, 1.0
-    while excess(low) > 0:
+    while excess(low) > 0 and low > -500:  # exp(500) is still a number
         low *= 2
-    while excess(high) < 0:
+    while excess(high) < 0 and high < 35:  # further on, r is the limit itself
         high += 2
+    if excess(low) > 0 or excess(high) < 0:
+        raise _beyond_precision(rate)
     r = limit / (1 + math.exp(-brentq(excess, low, high, xtol=1e-14, rtol=1e-15)))
     return r, noise_at(r)
+
+
+def _beyond_precision(rate: float) -> ValueError:
+    return _checks.error("learning_rate", rate, "such that a self-consistent Fisher matrix exists in double precision",
+                         "pass fisher=, or choose units in which noise and curvature are of order 1")
 
 
 def _check_invertible(noise: Matrix) -> None:

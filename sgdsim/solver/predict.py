@@ -114,13 +114,18 @@ def predict(
         regime += "; Fisher matrix of many chains, at every learning rate (see second-order methods)"
         reference += "; section 8, equations [84-89]"
     covariance, noise = _ROUTES[approximation](problem, setting)
+    train_loss = float(problem.loss(setting.mean) + np.sum(problem.hessian() * covariance) / 2)
+    test_loss = float(problem.test_loss(setting.mean) + np.sum(_test_hessian(problem) * covariance) / 2)
+    if not all(np.isfinite(value).all() for value in (covariance, noise, train_loss, test_loss)):
+        raise _checks.error("problem", problem, "such that its law is finite in double precision",
+                            "choose units in which curvature, noise and learning rate are of order 1")
     tail = Tail(setting)
     return Prediction(
         mean=setting.mean,
         covariance=covariance,
         noise_covariance=noise,
-        train_loss=float(problem.loss(setting.mean) + np.sum(problem.hessian() * covariance) / 2),
-        test_loss=float(problem.test_loss(setting.mean) + np.sum(_test_hessian(problem) * covariance) / 2),
+        train_loss=train_loss,
+        test_loss=test_loss,
         max_learning_rate=setting.limit,
         spectral_radius=partial(setting.feedback.second_moment_radius, setting.rate),
         approximation=approximation,
