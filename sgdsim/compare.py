@@ -21,6 +21,7 @@ QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss
 POWER = 0.1  # a standard error above this fraction of the scale cannot tell right from wrong
 SUSPECT = 4.0  # a kurtosis above it asks for the tail index
 FOURTH = 4.0  # moments of this order do not exist at or below this tail index
+CLEARLY = 1.5  # times that index: then the measured one is enough
 MIN_GROUPS = 8
 DEFAULT_GROUPS = 64
 MAX_RHAT = 1.05
@@ -204,7 +205,8 @@ def heavy_tails(result: Result, prediction: Prediction | None = None) -> str:
     """Return why the standard errors of second moments are not to be trusted, or "".
 
     They rest on the fourth moment. It must be measured to 10%, and where the kurtosis is above 4 it must
-    exist: by the prediction's tail index, or, if it knows none, by all of the interval of the measured one.
+    exist: by all of the interval of the measured tail index where that is far from 4, else by the prediction's, or,
+    if it knows none, by the measured one after all.
     """
     if result.kurtosis is None or result.kurtosis_stderr is None:
         return ""
@@ -227,17 +229,23 @@ def heavy_tails(result: Result, prediction: Prediction | None = None) -> str:
 
 
 def _lowest_tail_index(result: Result, prediction: Prediction | None) -> tuple[float, str]:
-    """What the tail index is at least, and how it is told."""
+    """What the tail index is at least, and how it is told: as measured where that is clear, else by theory.
+
+    Theory for a data set takes a minute.
+    """
+    measured = math.inf, "not known"
+    if result.tail is not None and result.tail_group is not None and len(np.unique(result.tail)) >= MIN_SAMPLES:
+        found = result.tail_index()
+        measured = found.low, f"{found.low:.3g} to {found.high:.3g} as measured"
+        if found.low > CLEARLY * FOURTH or found.high < FOURTH:
+            return measured
     if prediction is not None:
         index, stderr = float(prediction.tail_index), float(prediction.tail_index_stderr)
         if math.isfinite(index) and math.isfinite(stderr):
             return index - 2 * stderr, f"{index:.3g} by theory"
         if index == math.inf:
             return index, "infinite"
-    if result.tail is None or result.tail_group is None or len(np.unique(result.tail)) < MIN_SAMPLES:
-        return math.inf, "not known"
-    found = result.tail_index()
-    return found.low, f"{found.low:.3g} to {found.high:.3g} as measured"
+    return measured
 
 
 def _out_of_regime(result: Result, prediction: Prediction) -> str:

@@ -124,8 +124,10 @@ def kept_tail(index, n=4_000):
     [
         (9.0, {"tail_index": 3.9, "tail_index_stderr": 0.0}, 6.0, UNDERPOWERED),
         (9.0, {"tail_index": 4.2, "tail_index_stderr": 0.2}, 6.0, UNDERPOWERED),  # 2 standard errors reach below 4
-        (9.0, {"tail_index": 4.2, "tail_index_stderr": 0.0}, 3.0, AGREE),
-        (9.0, {"tail_index": np.inf, "tail_index_stderr": 0.0}, 3.0, AGREE),
+        (9.0, {"tail_index": 4.2, "tail_index_stderr": 0.0}, 6.0, AGREE),
+        (9.0, {"tail_index": np.inf, "tail_index_stderr": 0.0}, 6.0, AGREE),
+        (9.0, {"tail_index": 9.0, "tail_index_stderr": 0.0}, 3.0, UNDERPOWERED),  # the run's own tail is heavy
+        (9.0, {"tail_index": 3.0, "tail_index_stderr": 0.0}, 9.0, AGREE),  # far above 4: theory is not asked
         (9.0, {}, 3.0, UNDERPOWERED),
         (9.0, {"tail_index": 6.0, "tail_index_stderr": np.inf}, 3.0, UNDERPOWERED),
         (9.0, {}, 6.0, AGREE),

@@ -191,7 +191,7 @@ class Controlled(NamedTuple):
     gain: float  # variance of Tr Sigma without control over that with it
 
 
-def couple(optimizer: Any, dimension: int) -> SGD:
+def couple(optimizer: Any, dimension: int) -> Any:
     """The optimizer of (w, v): the same for both.
 
     Raises:

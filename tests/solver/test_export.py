@@ -76,7 +76,8 @@ def test_bibtex_is_balanced_and_says_only_what_is_known():
     for paper in references.PAPERS:
         entry = references.bibtex(paper)
         assert entry.count("{") == entry.count("}") and entry.startswith(f"@{paper.kind}{{{paper.key},\n")
-        assert set(paper.fields) <= {"title", "author", "booktitle", "volume", "year", "eprint", "archiveprefix", "note"}
+        allowed = {"title", "author", "booktitle", "volume", "year", "eprint", "archiveprefix", "note"}
+        assert set(paper.fields) <= allowed
     assert len({paper.key for paper in references.PAPERS}) == len(references.PAPERS)
 
 
