@@ -8,6 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from sgdsim.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,6 +51,20 @@ def test_the_output_shown_is_the_output_printed(blocks):
         for ours, theirs in zip(said[2:], wrote[2:], strict=True):
             assert ours.split("[")[0].split()[0] == theirs.split("[")[0].split()[0]
             assert ours.split()[-1] == theirs.split()[-1]
+
+
+def test_commands_exist():
+    """Targets of make, and commands of sgdsim with their options; `make` itself runs what stands behind them."""
+    makefile, known = (ROOT / "Makefile").read_text(encoding="utf-8"), get_command(app).commands
+    lines = [line.split("#")[0].split() for language, code in FENCE.findall(README) if language == "bash"
+             for line in code.splitlines()]
+    assert {words[0] for words in lines if words} == {"make", "sgdsim"}
+    for program, name, *rest in filter(None, lines):
+        if program == "make":
+            assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+        else:
+            options = {option for parameter in known[name].params for option in parameter.opts}
+            assert {word for word in rest if word.startswith("--")} <= options
 
 
 def test_links_lead_somewhere():

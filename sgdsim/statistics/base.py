@@ -46,7 +46,7 @@ class Statistic(Protocol):
         ...
 
     def collect(self, sums: Any, centre: np.ndarray) -> Any:
-        """Totals of float64 sums about `centre`, shape (groups, D)."""
+        """Totals of float64 sums about `centre`, shape (groups, D): a pytree whose leaves keep groups as first axis."""
         ...
 
     def merge(self, a: Any, b: Any) -> Any:
