@@ -38,7 +38,8 @@ def test_a_failing_cell_fails_the_run(tmp_path, last_cell, code):
     assert done.returncode == code, done.stdout + done.stderr
 
 
-def test_every_cell_shows_its_figure():
+def test_every_cell_shows_its_figure(monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     draw = "from sgdsim.plots import curve\ncurve({'exact': ([0, 1], [0, 1])});"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(draw) for _ in range(2)])
     NotebookClient(notebook, timeout=120).execute()

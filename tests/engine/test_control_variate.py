@@ -20,7 +20,9 @@ PROBLEMS = {
 HOW = {"batch_size": 8, "chains": 2_048, "steps": 400, "burn_in": 150}
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize(
+    "name", ["gaussian", pytest.param("with_replacement", marks=pytest.mark.slow), "without_replacement"]
+)
 def test_errors_shrink_and_the_answer_stays_right(name, assert_within_sigma):
     problem, sampling = PROBLEMS[name]
     optimizer = ss.SGD(0.1, momentum=0.5)
