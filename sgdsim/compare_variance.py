@@ -81,7 +81,7 @@ def compare_gradient_variance(
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression([2.0, 1.0], label_noise=0.5)
         >>> setting = {"batch_sizes": [8, 32], "steps": 3, "initial": [1.0, -1.0]}
-        >>> simulated = ss.gradient_variance(problem, ss.SGD(0.1), runs=2000, **setting)
+        >>> simulated = ss.gradient_variance(problem, ss.SGD(0.1), runs=8000, **setting)
         >>> exact = ss.solver.gradient_variance(problem, 0.1, **setting)
         >>> [(row.quantity.split("[")[0], row.verdict, row.entries) for row in ss.compare(simulated, exact).rows]
         [('gradient', 'agree', 6), ('full_gradient', 'agree', 6), ('loss', 'agree', 6)]
