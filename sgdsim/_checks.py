@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,14 @@ def integer(argument: str, value: Any, *, low: int = 1, high: int | None = None,
     if not whole or value < low or (high is not None and value > high):
         raise error(argument, value, allowed, remedy)
     return int(value)
+
+
+def sequence(argument: str, value: Any) -> list[Any]:
+    """One number or a flat list of numbers, as a list."""
+    items = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+    if any(not isinstance(item, numbers.Number) and np.shape(item) != () for item in items):
+        raise error(argument, value, "one number or a flat list of numbers", f"try {argument}=[1, 2]")
+    return items
 
 
 def choice(argument: str, value: Any, allowed: Iterable[str]) -> str:

@@ -64,6 +64,10 @@ def compare(result: Any, prediction: Any, *, error_rate: float = 0.01) -> Compar
     rate = _checks.real("error_rate", error_rate, "in (0, 1)", "0.01 is the default")
     if not 0 < rate < 1:
         raise _checks.error("error_rate", error_rate, "in (0, 1)", "0.01 is the default")
+    if not isinstance(result, Result):
+        raise _checks.error("result", type(result).__name__, "a Result", "try ss.compare(result, prediction)")
+    if not isinstance(prediction, Prediction):
+        raise _checks.error("prediction", type(prediction).__name__, "a Prediction", "try ss.predict(...)")
     names = [name for name in QUANTITIES if getattr(result, name, None) is not None]
     names = [name for name in names if getattr(prediction, name, None) is not None]
     for name in names:

@@ -55,6 +55,9 @@ def configure(
     burn_in = _checks.integer("burn_in", burn_in, low=0, high=steps - 1,
                               remedy=f"leave steps to measure: burn_in={steps // 5} of steps={steps}")
     known, transform = check_optimizer(optimizer, problem.dimension)
+    if statistics is not None and not isinstance(statistics, Sequence):
+        raise _checks.error("statistics", statistics, "a list of statistics, or None for the default",
+                            "try statistics=[ss.statistics.Moments()], or () to measure nothing")
     chosen = default_statistics(problem) if statistics is None else tuple(statistics)
     for statistic in chosen:
         if not all(hasattr(statistic, name) for name in ("init", "update", "collect", "merge", "finalize")):
@@ -101,10 +104,11 @@ def _check_dtype(dtype: Any) -> np.dtype:
 def _check_record(record: Any, steps: int) -> list[int]:
     if record is None:
         return []
+    steps_wanted = _checks.sequence("record", record)
     if np.ndim(record) == 0:
         every = _checks.integer("record", record, high=steps, remedy="record every so many steps, or list steps")
         return list(range(0, steps, every))
-    return sorted({_checks.integer("record", step, low=0, high=steps - 1) for step in record})
+    return sorted({_checks.integer("record", step, low=0, high=steps - 1) for step in steps_wanted})
 
 
 def _check_initial(initial: Any, problem: Problem, chains: int) -> np.ndarray:

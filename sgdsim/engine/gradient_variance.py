@@ -159,7 +159,7 @@ def gradient_variance(
 
 
 def _check_sizes(problem: Problem, batch_sizes: Any, sampling: str | None) -> list[int]:
-    given = [batch_sizes] if np.ndim(batch_sizes) == 0 else list(batch_sizes)
+    given = _checks.sequence("batch_sizes", batch_sizes)
     if not given or len(set(given)) < len(given):
         raise _checks.error("batch_sizes", batch_sizes, "one or more distinct values", "try batch_sizes=[1, 4, 16]")
     return [check_sampling(problem, b, sampling)[0] for b in given]

@@ -7,8 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from sgdsim import _checks
 from sgdsim.engine.assemble import assemble, provenance
 from sgdsim.engine.checkpoint import Checkpoint, check_checkpoint
@@ -117,7 +115,7 @@ def sweep(
 
 
 def _axis(name: str, values: Any) -> list[Any]:
-    points = [values] if np.ndim(values) == 0 else list(values)
-    if not points or len(set(points)) < len(points):
+    points = _checks.sequence(name, values)
+    if not points or len({str(point) for point in points}) < len(points):
         raise _checks.error(name, values, "one or more distinct values", f"try {name}=[1, 2]")
     return points

@@ -72,6 +72,8 @@ def load(path: str | Path) -> Any:
     """
     xr = _checks.need("xarray", "results")
     _checks.need("h5netcdf", "results")
+    if not isinstance(path, str | os.PathLike):
+        raise _checks.error("path", path, "a path", "try ss.load('run.nc')")
     path = Path(path)
     if not path.is_file():
         raise _checks.error("path", _shown(path), "an existing file", "check the path")

@@ -40,10 +40,10 @@ def test_segments_cover_every_step_once(steps, burn_in, record, numbers):
     assert ends == sorted({burn_in + (steps - burn_in) * k // 8 for k in range(1, 9)} - {burn_in})
 
 
-def test_measurements_are_thinned_but_never_fewer_than_a_hundred():
+def test_measurements_are_thinned_but_never_to_a_few():
     assert default_thin(100_000, 2) == 10
-    assert default_thin(100_000, 100) == 20
-    assert default_thin(500, 100) == 5
+    assert default_thin(100_000, 100) == 40
+    assert default_thin(500, 50) == 5 and default_thin(500, 100) == 10
     assert default_thin(3, 2) == 1
     plan = list(plan_segments(5000, 1000, 10, True, [], 10))
     assert sum(s.rounds for s in plan if s.measure) == 400
