@@ -40,14 +40,14 @@ class Segment(NamedTuple):
 
 
 def default_thin(measured_steps: int, dimension: int, loss_examples: int = 0) -> int:
-    """Measure every 10th step (D x D products: every 2D/5-th), but 100 times at least (50 beyond 50 parameters).
+    """Measure every 10th step (D x D products: every 3D/5-th), but 100 times at least (50 beyond 50 parameters).
 
     Successive steps are correlated anyway; measuring costs at most a quarter of stepping. Where a loss is a forward
     pass over `loss_examples` examples (networks), every tenth of as many steps, but 25 times at least.
     """
     if loss_examples:
         return max(1, min(max(10, dimension // 5, loss_examples // 10), measured_steps // 25))
-    return max(1, min(max(10, 2 * dimension // 5), measured_steps // (50 if dimension > 50 else 100)))
+    return max(1, min(max(10, 3 * dimension // 5), measured_steps // (50 if dimension > 50 else 100)))
 
 
 def plan_segments(

@@ -42,7 +42,7 @@ def test_segments_cover_every_step_once(steps, burn_in, record, numbers):
 
 def test_measurements_are_thinned_but_never_to_a_few():
     assert default_thin(100_000, 2) == 10
-    assert default_thin(100_000, 100) == 40
+    assert default_thin(100_000, 100) == 60
     assert default_thin(500, 50) == 5 and default_thin(500, 100) == 10
     assert default_thin(3, 2) == 1
     plan = list(plan_segments(5000, 1000, 10, True, [], 10))
