@@ -12,6 +12,7 @@ from sgdsim import _checks
 from sgdsim._types import inner
 
 NOISE_LAWS = ("sign", "gaussian")
+MOST = 2**28  # numbers in a random instance
 
 
 def backend_of(*arrays: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._types import set_field, spec
 from sgdsim.problems._reparametrized import Reparametrized, check_examples
-from sgdsim.problems._residuals import backend_of, check_label_noise
+from sgdsim.problems._residuals import MOST, backend_of, check_label_noise
 
 
 @spec
@@ -102,8 +102,8 @@ class DiagonalNetwork(Reparametrized):
             noise: as for the class.
             start: as for the class.
         """
-        dimension = _checks.integer("dimension", dimension)
-        examples = _checks.integer("examples", examples)
+        dimension = _checks.integer("dimension", dimension, high=MOST)
+        examples = _checks.integer("examples", examples, high=MOST // dimension)
         sparsity = _checks.integer("sparsity", sparsity, low=0, high=dimension)
         rng = np.random.default_rng(_checks.integer("seed", seed, low=0, remedy="try seed=0"))
         teacher, sizes = np.zeros(dimension), _checks.choice("amplitudes", amplitudes, ("sign", "gaussian"))

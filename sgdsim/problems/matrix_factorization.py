@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from sgdsim import _checks
 from sgdsim._types import set_field, spec, summary
 from sgdsim.problems._linear_layers import Layers, shapes_of, through
 from sgdsim.problems._reparametrized import Reparametrized, check_examples
-from sgdsim.problems._residuals import check_label_noise
+from sgdsim.problems._residuals import MOST, check_label_noise
 
 
 @spec
@@ -81,7 +82,7 @@ class MatrixFactorization(Reparametrized, Layers):
         if truth is not None and truth.shape != a.shape[1:]:
             raise _checks.error("teacher", teacher, f"of shape {a.shape[1:]} (got shape {truth.shape})",
                                 "give it the shape of one measurement")
-        depth = _checks.integer("depth", depth)
+        depth = _checks.integer("depth", depth, high=1000)
         hidden = max(a.shape[1:]) if width is None else width
         hidden = _checks.integer("width", hidden, low=min(a.shape[1:]), remedy="or leave it out")
         x = a.reshape(len(a), -1)
@@ -119,7 +120,8 @@ class MatrixFactorization(Reparametrized, Layers):
             depth: as for the class.
             width: as for the class.
         """
-        size, examples = _checks.integer("size", size), _checks.integer("examples", examples)
+        size = _checks.integer("size", size, high=math.isqrt(MOST))
+        examples = _checks.integer("examples", examples, high=MOST // size**2)
         rank = _checks.integer("rank", rank, high=size)
         rng = np.random.default_rng(_checks.integer("seed", seed, low=0, remedy="try seed=0"))
         left, right = rng.standard_normal((2, size, rank)) / rank**0.25

@@ -111,3 +111,17 @@ def test_a_deterministic_teacher_beside_noisy_targets_is_kept():
     problem = ss.DiagonalNetwork(np.eye(2), [1.1, -0.2], teacher=[1.0, 0.0])
     np.testing.assert_allclose(problem.effective(problem.minimum), [1.1, -0.2])
     np.testing.assert_allclose(problem.test_loss(problem.minimum), 0.05)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ss.DiagonalNetwork.random(10**12, 10, 2),
+        lambda: ss.DiagonalNetwork.random(10**6, 10**6, 2),
+        lambda: ss.MatrixFactorization.random(10**9, 10, 2),
+        lambda: ss.MatrixFactorization(np.ones((2, 3, 3)), [1.0, 2.0], depth=10**12),
+    ],
+)
+def test_what_no_memory_holds_is_refused(make):
+    with pytest.raises(ValueError, match="must be a whole number"):
+        make()
