@@ -50,12 +50,14 @@ def batched(transform: optax.GradientTransformation) -> optax.GradientTransforma
     return optax.GradientTransformation(jax.vmap(transform.init, in_axes=-1, out_axes=-1), update)
 
 
+def optimizer_of(shared: Shared, unit: Unit) -> Optimizer:
+    """The optimizer of a unit."""
+    return jax.tree.map(lambda leaf: leaf[unit.optimizer], shared.optimizers)
+
+
 def transformation(shared: Shared, unit: Unit, transform: Any) -> optax.GradientTransformation:
-    """The optimizer of a unit, or one copy of an optax transformation for each chain."""
-    if transform is not None:
-        return batched(transform)
-    optimizer: Optimizer = jax.tree.map(lambda leaf: leaf[unit.optimizer], shared.optimizers)
-    return optimizer.as_optax(shared.problem)
+    """The optimizer of a unit as optax has it, or one copy of an optax transformation for each chain."""
+    return batched(transform) if transform is not None else optimizer_of(shared, unit).as_optax(shared.problem)
 
 
 def over_blocks(function: Any, mesh: Mesh | None) -> Any:
@@ -82,7 +84,7 @@ def begin(shared: Shared, units: Unit, params: Any, alive: Any, *, transform: An
     return over_blocks(block, mesh)(shared, (units, params, alive))
 
 
-@functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups"))
+@functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups", "fused"))
 def advance(
     shared: Shared,
     units: Unit,
@@ -95,11 +97,13 @@ def advance(
     transform: Any,
     mesh: Any,
     groups: int,
+    fused: Any = None,
 ) -> tuple[BlockState, Any, Any]:
     """Take `rounds` x `inner` steps from step `start`; measure the first of each round if `measure`.
 
     Returns the new states, the sums of every statistic and the centre they are taken about, block by
-    block. All counts are traced: every segment of every run of this shape is one compilation.
+    block. All counts are traced: every segment of every run of this shape is one compilation. `fused` takes many
+    unmeasured steps at once (see `many_steps`); None takes one after the other.
     """
 
     def block(shared_and_counts: Any, args: tuple[Unit, BlockState]) -> tuple[BlockState, Any, Any]:
@@ -120,6 +124,13 @@ def advance(
             bounded = total((jnp.abs(params) <= DIVERGED).astype(dtype))  # NaN is not
             return BlockState(params, optimizer_state, sampler, state.alive & (bounded == dimension)), gradient
 
+        def several(first: Any, last: Any, state: BlockState) -> BlockState:
+            if fused is None:
+                return jax.lax.fori_loop(first, last, lambda t, s: step(t, s)[0], state)
+            own = kernel.kernels[0], optimizer_of(shared, unit), jax.random.fold_in(unit.key, 2)
+            moved = fused(*own, first, last, state.params, state.optimizer, state.alive, diverged=DIVERGED)
+            return BlockState(moved[0], moved[1], state.sampler, moved[2])
+
         def add(sums: Any, state: BlockState, gradient: Any) -> Any:
             grid = (chains // groups, groups)
             at = Measurement(
@@ -137,11 +148,17 @@ def advance(
             moved, gradient = step(t, state)
             if shared.statistics:
                 sums = jax.lax.cond(measure, lambda: add(sums, state, gradient), lambda: sums)
-            moved = jax.lax.fori_loop(t + 1, t + inner, lambda i, s: step(i, s)[0], moved)
-            return moved, sums
+            return several(t + 1, t + inner, moved), sums
+
+        def all_rounds() -> Any:
+            return jax.lax.fori_loop(0, rounds, one_round, (state, zero))
 
         zero = tuple(s.init(dimension, groups, dtype) for s in shared.statistics)
-        state, sums = jax.lax.fori_loop(0, rounds, one_round, (state, zero))
-        return state, sums, centre
+        if fused is None:
+            moved, sums = all_rounds()
+        else:
+            stop = start + rounds * inner
+            moved, sums = jax.lax.cond(measure, all_rounds, lambda: (several(start, stop, state), zero))
+        return moved, sums, centre
 
     return over_blocks(block, mesh)((shared, start, rounds, inner, measure), (units, states))

@@ -22,6 +22,7 @@ from sgdsim.engine.collector import Collector, Finals, Measured, Part, join
 from sgdsim.engine.configure import Run
 from sgdsim.engine.devices import make_mesh, resolve_devices
 from sgdsim.engine.identity import identity
+from sgdsim.engine.many_steps import many_steps_of
 from sgdsim.engine.one_pass import Execution, Program, one_pass
 from sgdsim.engine.passes import Configuration, cut_into_passes
 from sgdsim.engine.progress import ProgressBar
@@ -62,16 +63,19 @@ def run_ensemble(
         asked = memory.check_passes(execution.passes, units, execution.target)
         signature = _signature(run, problem, chosen[0].platform, execution)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *optimizers) if optimizers else None
-        shared = cast(Shared(kernel_table(kernels), stacked, problem, run.statistics), run.dtype)
+        table = kernel_table(kernels)
+        shared = cast(Shared(table, stacked, problem, run.statistics), run.dtype)
+        fused = many_steps_of(chosen[0].platform, table, optimizers, run)
         looks = look_times(run) if execution.target else []
         plan = list(plan_segments(run.steps, run.burn_in, run.thin, bool(run.statistics), run.record,
                                   len(configurations) * run.chains * problem.dimension, looks))
-        need = memory.estimate(run, shared, blocks, len(configurations), chosen, execution.checkpoint is not None)
+        need = memory.estimate(run, shared, blocks, len(configurations), chosen, execution.checkpoint is not None,
+                               fused)
         passes = memory.choose_passes(asked, need, units, run, execution.checkpoint, mesh)
         portions = cut_into_passes(units, passes)
         longest = portions[0].stop - portions[0].first
         program = Program(run, shared, configurations, blocks, mesh,
-                           -(-longest // len(chosen)) * len(chosen), plan, looks, execution)
+                           -(-longest // len(chosen)) * len(chosen), plan, looks, fused, execution)
         finals = Finals(run, blocks, len(configurations))
         parts: list[Part] = []
         resumed: list[tuple[int, int]] = []
@@ -109,6 +113,7 @@ def run_ensemble(
         "passes_done": passes_done,
         "hosts": len({device.process_index for device in chosen}),
         "memory_estimate": need.of(longest),
+        "steps_per_launch": "one" if fused is None else "many",
     }
     return Ensemble(measured, blocks, chosen, ended.at.done, interrupted, time.perf_counter() - begun, how)
 

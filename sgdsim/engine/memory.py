@@ -54,7 +54,7 @@ class Need(NamedTuple):
 
 
 def estimate(run: Run, shared: Shared, blocks: Blocks, configurations: int, devices: list[jax.Device],
-             checkpoint: bool) -> Need:
+             checkpoint: bool, fused: Any = None) -> Need:
     """What a run needs, from the shapes of its own program: nothing is allocated.
 
     A device holds the states before and after a segment, the sums, and what one block needs on the way. The host
@@ -72,7 +72,8 @@ def estimate(run: Run, shared: Shared, blocks: Blocks, configurations: int, devi
     how = {"transform": run.transform, "mesh": mesh}
     states = begin.eval_shape(shared, unit, params, alive, **how)
     scalar = np.int32(0)
-    traced = advance.trace(shared, unit, states, scalar, scalar, scalar, np.bool_(True), groups=blocks.groups, **how)
+    traced = advance.trace(shared, unit, states, scalar, scalar, scalar, np.bool_(True), groups=blocks.groups,
+                           fused=fused, **how)
     _, sums, centre = traced.out_info
     state, start, summed = (size(tree) / padded for tree in (states, (params, alive), (sums, centre)))
     wide = summed * 8 / run.dtype.itemsize

@@ -46,6 +46,7 @@ class Program(NamedTuple):
     padded: int
     plan: list[Segment]
     looks: list[int]
+    fused: Any
     execution: Execution
 
 
@@ -115,7 +116,7 @@ def _one_segment(program: Program, segment: Segment, units: Unit, now: Progress,
     counts = (np.int32(segment.start), np.int32(segment.rounds), np.int32(segment.inner))
     states, sums, centre = advance(
         program.shared, units, now.states, *counts, np.bool_(segment.measure),
-        groups=program.blocks.groups, transform=program.run.transform, mesh=program.mesh,
+        groups=program.blocks.groups, transform=program.run.transform, mesh=program.mesh, fused=program.fused,
     )
     # Without it, segments that measure nothing would queue up, each with states of its own.
     jax.block_until_ready(states.alive)

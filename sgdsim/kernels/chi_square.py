@@ -32,25 +32,22 @@ class ChiSquareExact:
 
     def draw(self, key: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One pair (q, sqrt q) for each standard normal in `z`, in its dtype; an even b leaves `z` unused."""
-        pairs, odd = divmod(self.batch_size, 2)
-        q = z * z if odd else jnp.zeros_like(z)
-        if pairs:
-            q = q - 2 * _log_uniform_product(key, pairs, z)
+        if self.batch_size == 1:
+            return self.from_uniforms((), z)
+        shape = (self.batch_size // 2, *z.shape)
+        words = random.bits(key, shape) if z.dtype.itemsize == 4 else jax.random.bits(key, shape, jnp.uint64)
+        return self.from_uniforms(random.uniform(words, z.dtype), z)
+
+    def from_uniforms(self, uniforms: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The same from b // 2 uniform numbers in (0, 1] for each normal, a sequence or stacked in front."""
+        q = z * z if self.batch_size % 2 else jnp.zeros_like(z)
+        if self.batch_size > 1:
+            product = uniforms[0]
+            for factor in uniforms[1:]:
+                product = product * factor
+            # Five factors of 2^-33 underflow in float32: once in 1e31 draws, but an infinity would kill the chain.
+            q = q - 2 * jnp.log(jnp.maximum(product, jnp.finfo(z.dtype).tiny))
         return q, jnp.sqrt(q)
-
-
-def _log_uniform_product(key: jax.Array, factors: int, like: jax.Array) -> jax.Array:
-    """Log of the product of independent uniform numbers in (0, 1]."""
-    info = jnp.finfo(like.dtype)
-    # All bits of the word, not the mantissa only: in float32 the tail of q then ends at 46, not at 32.
-    shape = (factors, *like.shape)
-    words = random.bits(key, shape) if info.bits == 32 else jax.random.bits(key, shape, jnp.uint64)
-    uniform = (words.astype(like.dtype) + 0.5) * 2.0**-info.bits
-    product = uniform[0]
-    for factor in uniform[1:]:
-        product = product * factor
-    # Five factors of 2^-33 underflow in float32: once in 1e31 draws, but an infinity would kill the chain.
-    return jnp.log(jnp.maximum(product, info.tiny))
 
 
 @spec

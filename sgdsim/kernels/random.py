@@ -34,7 +34,7 @@ def normals(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Standard normals; in float32 up to 6.76 on either side."""
     if dtype != np.float32:
         return jax.random.normal(key, shape, dtype)
-    return _joined(lambda key, half: _box_muller(*_words(key, half)), key, shape)
+    return _joined(lambda key, half: box_muller(*_words(key, half)), key, shape)
 
 
 def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -92,7 +92,7 @@ def _polynomial(powers: np.ndarray, x: jax.Array) -> jax.Array:
     return value
 
 
-def _box_muller(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+def box_muller(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Two float32 normals from two words."""
     radius = jnp.sqrt(minus_two_log(first))
     # The top two bits choose a quarter of the circle, the rest an angle of at most an eighth of it to either side.
@@ -103,6 +103,11 @@ def _box_muller(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Arr
     x, y = jnp.where(across, sine, cosine), jnp.where(across, cosine, sine)
     left, down = (quarter == 1) | (quarter == 2), quarter >= 2
     return radius * jnp.where(left, -x, x), radius * jnp.where(down, -y, y)
+
+
+def uniform(word: jax.Array, dtype: Any = np.float32) -> jax.Array:
+    """In (0, 1], from all bits of the word, not the mantissa's only: in float32 logs then end at 22.9, not at 15.9."""
+    return (word.astype(dtype) + 0.5) * 2.0 ** -np.iinfo(word.dtype).bits
 
 
 def minus_two_log(word: jax.Array) -> jax.Array:

@@ -75,7 +75,7 @@ def test_exponentials_and_circle_are_accurate():
     assert (np.abs(np.asarray(random.minus_two_log(jnp.asarray(words)), np.float64) + 2 * np.log(u)) < allowed).all()
     ends = random.minus_two_log(jnp.asarray([0, 2**32 - 1], jnp.uint32))
     assert abs(float(ends[0]) - 2 * 33 * np.log(2)) < 1e-5 and float(ends[1]) == 0.0
-    x, y = random._box_muller(jnp.full(len(words), 2**31, jnp.uint32), jnp.asarray(words))
+    x, y = random.box_muller(jnp.full(len(words), 2**31, jnp.uint32), jnp.asarray(words))
     angle, radius = 2 * np.pi * (words / 2**32 - 1 / 8), np.sqrt(2 * np.log(2))
     np.testing.assert_allclose(x, radius * np.cos(angle), atol=4e-7)
     np.testing.assert_allclose(y, radius * np.sin(angle), atol=4e-7)
