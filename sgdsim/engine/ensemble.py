@@ -20,7 +20,7 @@ from sgdsim.engine.checkpoint import Checkpoint, Saver
 from sgdsim.engine.checkpoint_files import refuse_other
 from sgdsim.engine.collector import Collector, Finals, Measured, Part, join
 from sgdsim.engine.configure import Run
-from sgdsim.engine.devices import make_mesh, resolve_devices
+from sgdsim.engine.devices import make_mesh, replicate, resolve_devices
 from sgdsim.engine.identity import identity
 from sgdsim.engine.many_steps import many_steps_of
 from sgdsim.engine.one_pass import Execution, Program, one_pass
@@ -57,24 +57,24 @@ def run_ensemble(
     begun = time.perf_counter()
     with precision(run.dtype):
         chosen = resolve_devices(execution.devices)
-        mesh = make_mesh(chosen)
-        blocks = plan_blocks(run.chains, problem.dimension, chosen[0].platform)
+        mesh, platform = make_mesh(chosen), chosen[0].platform
+        blocks = plan_blocks(run.chains, problem.dimension, platform)
         units = len(configurations) * blocks.number
         asked = memory.check_passes(execution.passes, units, execution.target)
-        signature = _signature(run, problem, chosen[0].platform, execution)
+        signature = _signature(run, problem, platform, execution)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *optimizers) if optimizers else None
         table = kernel_table(kernels)
         shared = cast(Shared(table, stacked, problem, run.statistics), run.dtype)
-        fused = many_steps_of(chosen[0].platform, table, optimizers, run)
+        fused = many_steps_of(platform, table, optimizers, run)
         looks = look_times(run) if execution.target else []
         plan = list(plan_segments(run.steps, run.burn_in, run.thin, bool(run.statistics), run.record,
-                                  len(configurations) * run.chains * problem.dimension, looks))
+                                  len(configurations) * run.chains * problem.dimension, looks, platform))
         need = memory.estimate(run, shared, blocks, len(configurations), chosen, execution.checkpoint is not None,
                                fused)
         passes = memory.choose_passes(asked, need, units, run, execution.checkpoint, mesh)
         portions = cut_into_passes(units, passes)
         longest = portions[0].stop - portions[0].first
-        program = Program(run, shared, configurations, blocks, mesh,
+        program = Program(run, replicate(shared, mesh), configurations, blocks, mesh,
                            -(-longest // len(chosen)) * len(chosen), plan, looks, fused, execution)
         finals = Finals(run, blocks, len(configurations))
         parts: list[Part] = []

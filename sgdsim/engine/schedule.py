@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 SNAPSHOTS = 8
-# About a second of work on two cores: the progress bar moves, float32 sums stay short.
-_CHUNK_NUMBERS = 2e8
+# About a second of work on two cores, or a few tenths on a GPU: the progress bar moves, float32 sums stay short.
+_CHUNK_NUMBERS = {"cpu": 2e8, "gpu": 1e10, "tpu": 1e10}
 _MAX_ROUNDS = 4096
 
 
@@ -52,7 +52,7 @@ def default_thin(measured_steps: int, dimension: int, loss_examples: int = 0) ->
 
 def plan_segments(
     steps: int, burn_in: int, thin: int, measure: bool, record: list[int], numbers_per_step: int,
-    looks: Sequence[int] = (),
+    looks: Sequence[int] = (), backend: str = "cpu",
 ) -> Iterator[Segment]:
     """Segments of a run of `steps`, in order.
 
@@ -65,11 +65,12 @@ def plan_segments(
         numbers_per_step: chains x parameters, which sets the length of a segment.
         looks: steps at which errors are looked at. A segment ends there, and what comes after the first is the
             second half: at each look, the halves are joined to be the first half of what comes.
+        backend: sets the length of a segment too.
     """
     window = steps - burn_in
     snapshots = {burn_in + window * k // SNAPSHOTS for k in range(1, SNAPSHOTS + 1)} - {burn_in}
     recorded = set(record)
-    chunk = int(min(max(1, _CHUNK_NUMBERS / numbers_per_step / thin), _MAX_ROUNDS)) * thin
+    chunk = int(min(max(1, _CHUNK_NUMBERS.get(backend, 2e8) / numbers_per_step / thin), _MAX_ROUNDS)) * thin
     edges = sorted({0, burn_in, steps, *snapshots, *looks, *recorded, *(t + 1 for t in recorded)})
     for begin, end in itertools.pairwise(edges):
         measured = measure and begin >= burn_in

@@ -1,0 +1,173 @@
+"""The goals on one GPU: `python bench/gpu.py` prints a table and writes it into `bench/gpu.md`; needs a CUDA device."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from timing import race
+
+import sgdsim as ss
+from sgdsim.engine import ensemble
+from sgdsim.engine.many_steps import LANES
+from sgdsim.kernels import lanes, random
+
+Row = tuple[str, str, str]
+MILLION = 1_000_000
+MARK = "<!-- measured: bench/gpu.py writes below this line -->"
+
+
+def regression(dimension: int) -> ss.LinearRegression:
+    """Anisotropic, with label noise."""
+    return ss.LinearRegression(np.linspace(1.0, 0.1, dimension), label_noise=0.5)
+
+
+def stepping(dimension: int, chains: int, steps: int, optimizer: object | None = None) -> Callable[[], object]:
+    """A run that measures nothing."""
+    how = {"batch_size": 64, "chains": chains, "steps": steps, "statistics": (), "progress": False}
+    return lambda: ss.simulate(regression(dimension), optimizer or ss.SGD(0.1), **how)
+
+
+def normals_alone(number: int, chains: int, steps: int, interpret: bool = False) -> Callable[[], object]:
+    """Nothing but `number` normals for each chain and step, in registers: the floor of any such kernel."""
+
+    def program(key_ref: object, out_ref: object) -> None:
+        chain = (pl.program_id(0) * LANES + jax.lax.iota(np.int32, LANES)).astype(np.uint32) * np.uint32(64)
+        key = (key_ref[0], key_ref[1])
+
+        def step(t: object, total: jax.Array) -> jax.Array:
+            now = jnp.full(LANES, t, np.int32).astype(np.uint32)
+            return total + sum(lanes.normals(lambda i: random.threefry(key, (now, chain + np.uint32(i))), number))
+
+        out_ref[:] = jax.lax.fori_loop(0, steps, step, jnp.zeros(LANES, np.float32))
+
+    call = jax.jit(pl.pallas_call(
+        program, grid=(-(-chains // LANES),), in_specs=[pl.BlockSpec((2,), lambda i: (0,))],
+        out_specs=pl.BlockSpec((LANES,), lambda i: (i,)),
+        out_shape=jax.ShapeDtypeStruct((-(-chains // LANES) * LANES,), np.float32),
+        compiler_params=triton.CompilerParams(num_warps=LANES // 32), interpret=interpret,
+    ))  # fmt: skip
+    key = jax.random.key_data(jax.random.key(0))
+    return lambda: call(key).block_until_ready()
+
+
+def step_by_step(run: Callable[[], object]) -> Callable[[], object]:
+    """The same run as a plain loop of XLA operations."""
+
+    def plain() -> object:
+        chosen, ensemble.many_steps_of = ensemble.many_steps_of, lambda *_: None
+        try:
+            return run()
+        finally:
+            ensemble.many_steps_of = chosen
+
+    return plain
+
+
+def against_the_floor(chains: int = MILLION, steps: int = 40_000) -> list[Row]:
+    """D = 10: normals alone against whole steps."""
+    seconds = race({"normals": normals_alone(12, chains, steps), "sgdsim": stepping(10, chains, steps),
+                    "momentum": stepping(10, chains, steps, ss.SGD(0.1, momentum=0.9)),
+                    "Adam": stepping(10, chains, steps, ss.Adam(0.01)),
+                    "XLA": step_by_step(stepping(10, chains, steps // 10))}, rounds=3)  # fmt: skip
+    rates = {name: chains * steps / s for name, s in seconds.items()}
+    rates["XLA"] /= 10
+    goals, floor = {"sgdsim": "0.6 of the normals"}, rates["normals"]
+    return [(f"D=10, {chains:,} chains, {name}", f"{rate:.3g} chain-steps/s, {rate / floor:.2f} of the normals",
+             goals.get(name, "")) for name, rate in rates.items()]  # fmt: skip
+
+
+def one_parameter(chains: int = MILLION, steps: int = 200_000) -> list[Row]:
+    """D = 1."""
+    seconds = race({"sgdsim": stepping(1, chains, steps)}, rounds=3)["sgdsim"]
+    return [(f"D=1, {chains:,} chains", f"{chains * steps / seconds:.3g} chain-steps/s", "2e10")]
+
+
+def few_chains(chains: int = 1000, steps: int = 200_000) -> list[Row]:
+    """Small ensembles against the plain loop."""
+    run = stepping(10, chains, steps)
+    seconds = race({"fused": run, "plain": step_by_step(run)}, rounds=3)
+    return [(f"D=10, {chains:,} chains, against the plain loop", f"{seconds['plain'] / seconds['fused']:.1f} x", "5 x")]
+
+
+def network(chains: int = 1000, steps: int = 50) -> list[Row]:
+    """Two layers, 64-256-128: steps against their matrix products alone, float32 without TF32."""
+    rng = np.random.default_rng(0)
+    p, hidden, outputs = 64, 256, 128
+    teacher = rng.normal(size=(hidden, p)) / 8, rng.normal(size=(outputs, hidden)) / 16
+    problem = ss.TwoLayerLinear(*teacher)
+    start = problem.flatten(*(w / 3 for w in teacher))
+    shapes = [((outputs, hidden), (hidden, p)), ((outputs, p), (p, p)), ((outputs, p), (p, p)),
+              ((hidden, outputs), (outputs, p)), ((outputs, p), (p, hidden))]  # fmt: skip
+    pairs = [tuple(jnp.ones((chains, *shape), np.float32) for shape in pair) for pair in shapes]
+
+    @functools.partial(jax.jit, static_argnames="count")
+    def products(pairs: list[tuple[jax.Array, jax.Array]], count: int) -> jax.Array:
+        def once(i: int, total: jax.Array) -> jax.Array:
+            found = [jnp.matmul(a + total, b, precision=jax.lax.Precision.HIGHEST) for a, b in pairs]
+            return sum(x.ravel()[0] for x in found) * 1e-30
+
+        return jax.lax.fori_loop(0, count, once, jnp.float32(0))
+
+    how = {"batch_size": 256, "chains": chains, "steps": steps, "statistics": (), "initial": start, "progress": False}
+    seconds = race({"products": lambda: products(pairs, steps).block_until_ready(),
+                    "sgdsim": lambda: ss.simulate(problem, ss.SGD(0.01), **how)}, rounds=3)  # fmt: skip
+    return [(f"64-256-128, {chains:,} chains, b=256", f"{seconds['sgdsim'] / steps * 1e3:.3g} ms a step, "
+             f"{seconds['products'] / seconds['sgdsim']:.2f} of its matrix products", "0.5")]  # fmt: skip
+
+
+def memory(chains: int = 10 * MILLION, steps: int = 1000) -> list[Row]:
+    """Ten million chains with the default statistics; one run in a process, since the peak is kept."""
+    result = ss.simulate(regression(10), ss.SGD(0.1), batch_size=64, chains=chains, steps=steps, burn_in=steps // 2)
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**30
+    case = f"D=10, {chains:,} chains, default statistics"
+    return [(case, f"{peak:.2f} GiB at the peak, status {result.status}", "fits")]
+
+
+def right(chains: int = MILLION) -> list[Row]:
+    """What was measured on this device against theory."""
+    rows = []
+    for optimizer, batch_size in ((ss.SGD(0.3), 8), (ss.SGD(0.1, momentum=0.8), 64), (ss.SGD(0.2), 1)):
+        result = ss.simulate(regression(5), optimizer, batch_size=batch_size, chains=chains, steps=2000, burn_in=1000)
+        table = ss.compare(result, ss.solver.predict(regression(5), optimizer, batch_size=batch_size))
+        verdicts = [row.verdict for row in table.rows]
+        said = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+        launch = result.provenance["steps_per_launch"]
+        rows.append((f"{optimizer!r}, b={batch_size}: {launch} steps a launch", said, "agree"))
+    return rows
+
+
+CASES = (memory, right, against_the_floor, one_parameter, few_chains, network)
+
+
+def main() -> int:
+    """Run all cases and keep the table."""
+    if jax.default_backend() != "gpu":
+        print(f"bench/gpu.py needs a GPU, and JAX found {jax.devices()}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    for case in CASES:
+        for row in case():
+            rows.append(row)
+            print(" | ".join(row), flush=True)
+    device = jax.devices()[0]
+    where = (f"{datetime.date.today()}, {device.device_kind}, jax {jax.__version__}, sgdsim {ss.__version__}, "
+             "`python bench/gpu.py`")  # fmt: skip
+    page = Path(__file__).with_name("gpu.md")
+    above = page.read_text().split(MARK)[0] if page.exists() else "# One GPU\n\n"
+    lines = ["| case | measured | goal |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    page.write_text(f"{above}{MARK}\n\n{where}\n\n" + "\n".join(lines) + "\n")
+    print(f"wrote {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
