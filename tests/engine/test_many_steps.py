@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice
 from scipy import stats
 
 import sgdsim as ss
@@ -190,9 +191,13 @@ def test_it_is_used_where_it_applies_and_nowhere_else():
     assert asked(ss.LinearRegression(np.eye(12)), ss.SGD(0.1)) is None
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")  # from jax 0.11 on
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_lowers_for_a_gpu(name):
     """To Triton's IR, which needs no GPU; what XLA makes of it there does."""
     kernel, (optimizer, state) = kernel_of(regression(DENSE), 8), started(OPTIMIZERS[name], np.zeros(3), 300)
-    traced = many_steps.trace(kernel, optimizer, jax.random.key(0), 0, 9, *state, diverged=1e18)
-    assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
+    key = jax.random.key(0)
+    h200 = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=AbstractDevice("NVIDIA H200", 132, "gpu"))
+    with jax.sharding.use_abstract_mesh(h200):
+        traced = many_steps.trace(kernel, optimizer, key, 0, 9, *state, diverged=1e18)
+        assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
