@@ -13,20 +13,29 @@ _DOUBLINGS = 60
 
 
 class NonNegative:
-    r"""A fit with beta >= 0 of whitened data: coefficients (K,), chi-square, and limits of linear combinations.
+    r"""A fit with beta >= 0 of whitened data: coefficients (K,), chi-square, parameters (those above 0), limits.
 
-    A coefficient on its bound has no Gaussian error, so limits come from the profile of chi-square instead:
+    A coefficient on its bound has no Gaussian error, so limits of linear combinations come from the profile of
+    chi-square instead:
 
     $$\{v : \min_{\beta \ge 0,\, a^\top \beta = v} |A\beta - y|^2 \le \min_{\beta \ge 0} |A\beta - y|^2 + z^2\}.$$
+
+    With `sizes` s (K,) the coefficients are those of the least $|A\beta - y|^2 + \sum_k (\beta_k / s_k)^2$. The least
+    chi-square alone would rather put a little too much into the highest power, between data a poor guess; chi-square
+    and limits are still those of the data alone.
     """
 
-    def __init__(self, design: np.ndarray, target: np.ndarray):
+    def __init__(self, design: np.ndarray, target: np.ndarray, sizes: np.ndarray | None = None):
         self._scale = np.linalg.norm(design, axis=0)
         self._design, self._target = design / self._scale, target
-        scaled, norm = optimize.nnls(self._design, target)
-        self._scaled = scaled
-        self.coefficients = scaled / self._scale
+        self._scaled, norm = optimize.nnls(self._design, target)
         self.chi_square = float(norm) ** 2
+        self.parameters = int((self._scaled > 0).sum())
+        if sizes is None:
+            self.coefficients = self._scaled / self._scale
+        else:
+            augmented = np.vstack([design * sizes, np.eye(len(sizes))])
+            self.coefficients = sizes * optimize.nnls(augmented, np.append(target, np.zeros(len(sizes))))[0]
 
     def limits(self, row: np.ndarray, z: float) -> tuple[float, float]:
         """The lowest and the highest value of `row` @ beta whose chi-square is within z^2 of the least."""

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from sgdsim import _checks, _html
 from sgdsim.statistics.non_negative import NonNegative
@@ -33,11 +33,14 @@ class PolynomialFit:
         basis: "1/b" or "c_b".
         n_examples: n for "c_b".
         degree: K, the number of coefficients of the curve.
-        selected_degree: what AICc preferred, two less; the same as `degree` where no degree was chosen.
+        selected_degree: what AICc prefers, the lowest that will do for the measured batch sizes; `degree` where none
+            was chosen.
+        selected_coefficients: those of the polynomial of that degree, for `b0`.
         aicc: (degree, chi-square, AICc) of the candidates.
         non_negative: whether beta >= 0 was required.
         chi_square: squared misses in units of their errors.
-        degrees_of_freedom: data less free coefficients (those at the bound 0 are not free).
+        degrees_of_freedom: data less free coefficients: those at the bound 0 are not free, and one of bounded size
+            is free in part.
         solution: the least-squares solution behind it.
     """
 
@@ -48,21 +51,21 @@ class PolynomialFit:
     n_examples: int | None
     degree: int
     selected_degree: int
+    selected_coefficients: np.ndarray
     aicc: tuple[tuple[int, float, float], ...]
     non_negative: bool
     chi_square: float
-    degrees_of_freedom: int
+    degrees_of_freedom: float
     solution: LeastSquares | NonNegative
 
     def __repr__(self) -> str:
         return (f"PolynomialFit(degree={self.degree}, basis={self.basis!r}, chi_square={self.chi_square:.4g}, "
-                f"degrees_of_freedom={self.degrees_of_freedom})")
+                f"degrees_of_freedom={self.degrees_of_freedom:.3g})")
 
     def _repr_html_(self) -> str:
         title, *remarks = self._heading()
-        rows = zip(range(1, self.degree + 1), self.coefficients, self.stderr, self.identified, strict=True)
-        cells = [(k, f"{beta:.5g}" if known else "-", f"{error:.3g}", "" if known else "not identified")
-                 for k, beta, error, known in rows]  # fmt: skip
+        cells = [(k, f"{beta:.5g}" if known else "-", error, "" if known else "not identified")
+                 for k, beta, error, known in self._listed()]  # fmt: skip
         notes = (*remarks, f"decreasing from b0 = {self.b0:.4g}")
         return _html.table(title, ("k", "beta_k", "stderr", ""), cells, notes=notes)
 
@@ -92,11 +95,11 @@ class PolynomialFit:
         """Chance of a chi-square as large, were the curve right; NaN without degrees of freedom."""
         if self.degrees_of_freedom < 1:
             return math.nan
-        return float(stats.chi2.sf(self.chi_square, self.degrees_of_freedom))
+        return float(special.chdtrc(self.degrees_of_freedom, self.chi_square))
 
     @property
     def stderr(self) -> np.ndarray:
-        """Standard error of each coefficient, (K,); with `non_negative` half the 95% interval over 1.96."""
+        """Standard error of each coefficient, (K,), bias included; with `non_negative` half the 95% interval / 1.96."""
         if isinstance(self.solution, LeastSquares):
             return self.solution.error(np.eye(self.degree))
         low, high = self._coefficient_limits()
@@ -130,11 +133,12 @@ class PolynomialFit:
     def b0(self) -> float:
         """The batch size from which the curve decreases; the smallest measured one if it always does.
 
-        Infinite if it increases at the largest batch sizes. It has no error of its own: look at the band.
+        Infinite if it increases at the largest batch sizes. Read from the polynomial of degree `selected_degree`, which
+        is smoother than the curve. It has no error of its own: look at the band.
         """
-        beta = self.solution.coefficients
+        beta = self.selected_coefficients
         reach = float(basis_value(self.batch_sizes.min(), self.basis, self.n_examples))
-        slope = np.arange(1, self.degree + 1) * beta * reach ** np.arange(self.degree)  # of u = x / reach
+        slope = np.arange(1, len(beta) + 1) * beta * reach ** np.arange(len(beta))  # of u = x / reach
         if slope[np.flatnonzero(slope)[0] if slope.any() else 0] <= 0:
             return math.inf
         roots = np.roots(slope[::-1])
@@ -147,21 +151,30 @@ class PolynomialFit:
 
     def table(self) -> str:
         """The coefficients, which of them mean something, and how good the fit is."""
-        lines = [*self._heading(), f"{'k':>3}  {'beta_k':>12}  {'stderr':>12}"]
-        beta = self.solution.coefficients
-        for k, (value, error, known) in enumerate(zip(beta, self.stderr, self.identified, strict=True), start=1):
+        lines = [*self._heading(), f"{'k':>5}  {'beta_k':>12}  {'stderr':>12}"]
+        for k, value, error, known in self._listed():
             note = "" if known else "  not identified"
             number = f"{value:12.5g}" if known else f"{'-':>12}"
-            lines.append(f"{k:>3}  {number}  {error:12.3g}{note}")
+            lines.append(f"{k:>5}  {number}  {error:>12}{note}")
         lines.append(f"decreasing from b0 = {self.b0:.4g}")
         return "\n".join(lines)
+
+    def _listed(self) -> list[tuple[str, float, str, bool]]:
+        """Rows of a table (k, beta_k, stderr, identified); those after the last that means something share one."""
+        known, stderr = self.identified, self.stderr
+        last = int(np.flatnonzero(known).max(initial=-1)) + 1
+        rows = [(str(k + 1), float(self.solution.coefficients[k]), f"{stderr[k]:.3g}", bool(known[k]))
+                for k in range(last)]  # fmt: skip
+        if last < self.degree:
+            rows.append((f"{last + 1}-{self.degree}" if last + 1 < self.degree else f"{last + 1}", math.nan, "", False))
+        return rows
 
     def _heading(self) -> list[str]:
         shown = "1/b" if self.basis == "1/b" else f"c_b, n = {self.n_examples}"
         lines = [f"polynomial of degree {self.degree} in {shown}; chi-square {self.chi_square:.4g} on "
-                 f"{self.degrees_of_freedom} degrees of freedom (p = {self.p_value:.3g})"]
+                 f"{self.degrees_of_freedom:.3g} degrees of freedom (p = {self.p_value:.3g})"]
         if self.selected_degree != self.degree:
-            lines.append(f"AICc prefers degree {self.selected_degree}; more keep the band honest")
+            lines.append(f"AICc prefers degree {self.selected_degree}; the band allows for all terms")
         return lines
 
     def _rows(self, b: Any) -> np.ndarray:
@@ -185,4 +198,4 @@ def _normal(level: float) -> float:
     level = _checks.real("level", level, "between 0 and 1", "try level=0.95")
     if not 0 < level < 1:
         raise _checks.error("level", level, "between 0 and 1", "try level=0.95")
-    return float(stats.norm.isf((1 - level) / 2))
+    return -float(special.ndtri((1 - level) / 2))

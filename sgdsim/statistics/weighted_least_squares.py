@@ -12,13 +12,15 @@ class LeastSquares(NamedTuple):
 
     Attributes:
         coefficients: beta, shape (K,).
-        root: F with F F' = Cov(beta), shape (K, K); keeping the factor avoids squaring the condition number.
+        root: F with F F' = E (beta - truth)(beta - truth)', shape (K, any); it keeps the condition number unsquared.
         chi_square: squared residuals in units of their errors.
+        parameters: data less the expected chi-square.
     """
 
     coefficients: np.ndarray
     root: np.ndarray
     chi_square: float
+    parameters: float
 
     def error(self, rows: np.ndarray) -> np.ndarray:
         """Standard error of each linear combination, `rows` of shape (..., K)."""
@@ -49,4 +51,4 @@ def weighted_least_squares(design: np.ndarray, target: np.ndarray) -> LeastSquar
     # Not SciPy's triangular solver: its BLAS call starts threads even for these, at a hundred times the cost.
     root = np.linalg.inv(r) / scale[:, None]
     beta = np.linalg.solve(r, projected) / scale
-    return LeastSquares(beta, root, float(((target - q @ projected) ** 2).sum()))
+    return LeastSquares(beta, root, float(((target - q @ projected) ** 2).sum()), design.shape[1])
