@@ -21,7 +21,7 @@ HOW = {"batch_size": 8, "chains": 2_048, "steps": 400, "burn_in": 150}
 
 
 @pytest.mark.parametrize(
-    "name", ["gaussian", pytest.param("with_replacement", marks=pytest.mark.slow), "without_replacement"]
+    "name", ["gaussian", *(pytest.param(f"{how}_replacement", marks=pytest.mark.slow) for how in ("with", "without"))]
 )
 def test_errors_shrink_and_the_answer_stays_right(name, assert_within_sigma):
     problem, sampling = PROBLEMS[name]

@@ -109,7 +109,7 @@ def second_difference(noisy, b):
     return zero, (16 * d[1] - d[0]) / 15
 
 
-@pytest.mark.parametrize("b", [1, 2])
+@pytest.mark.parametrize("b", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_adam_second_order(b, noisy):
     g, hessian, h, turn = noisy
     sums = finite_sums(B1, B2, N // b - 1)

@@ -278,7 +278,8 @@ def label(w):
     return ALPHA * jax.hessian(ELLIPSE.loss)(w)
 
 
-@pytest.mark.parametrize("s", [None, [1.0, 2.0], MATRIX])
+@pytest.mark.parametrize("s", [pytest.param(None, marks=pytest.mark.slow),
+                               pytest.param([1.0, 2.0], marks=pytest.mark.slow), MATRIX])
 def test_label_noise_has_the_drift_of_the_differential_equation_and_no_diffusion(s):
     w = ELLIPSE.point(START)
     law = slow_coefficients(ELLIPSE, w, label, preconditioner=s)

@@ -85,10 +85,10 @@ def test_a_problem_without_a_known_minimum_starts_somewhere(rng):
     np.testing.assert_array_equal(one.largest, other.largest)
 
 
-def run(**options):
+def run(rate=0.3, **options):
     problem = ss.LinearRegression([1.0, 0.5], teacher=[1.0, 2.0], label_noise=1.0)
     settings = {"batch_size": 1, "chains": 1_000, "steps": 150, "burn_in": 50, "seed": 3, **options}
-    return ss.simulate(problem, ss.SGD(0.3), progress=False, **settings)
+    return ss.simulate(problem, ss.SGD(rate), progress=False, **settings)
 
 
 def test_a_run_keeps_the_largest_over_chains_and_steps():
@@ -115,7 +115,7 @@ def test_recorded_steps_leave_the_tail_alone():
 
 
 def test_a_result_estimates_its_tail_index():
-    result = run(chains=4_000)
+    result = run()
     found = result.tail_index()
     assert found.low < found.index < found.high and found.method == "hill"
     assert found == ss.statistics.tail_index(result.tail, groups=result.tail_group, total=int(result.tail_seen))
@@ -124,7 +124,7 @@ def test_a_result_estimates_its_tail_index():
 
 def test_a_saved_result_has_the_same_tail_index(tmp_path):
     pytest.importorskip("h5netcdf")
-    result = run(chains=4_000)
+    result = run()
     again = ss.load(result.save(tmp_path / "result.nc"))
     np.testing.assert_array_equal(again.tail, result.tail)
     np.testing.assert_array_equal(again.tail_group, result.tail_group)
@@ -137,8 +137,7 @@ def test_without_a_tail_there_is_no_index():
 
 
 def test_diverged_chains_are_no_tail():
-    problem = ss.LinearRegression([1.0], label_noise=1.0)
-    result = ss.simulate(problem, ss.SGD(30.0), batch_size=1, chains=500, steps=100, progress=False)
+    result = run(rate=30.0)
     assert result.diverged
     with pytest.raises(ValueError, match="diverged"):
         result.tail_index()

@@ -37,7 +37,7 @@ def test_the_parts_are_unbiased(assert_within_sigma):
         assert_within_sigma(found.mean(axis=0), [5.0, 1.13], error)
 
 
-@pytest.mark.parametrize(("size", "mean"), [(60, 0.8), (60, 0.25)])
+@pytest.mark.parametrize(("size", "mean"), [pytest.param(60, 0.8, marks=pytest.mark.slow), (60, 0.25)])
 def test_the_interval_covers(size, mean, assert_within_sigma):
     """Also at mean = 0.25, where the estimated gradient is often lost in noise and the interval unbounded."""
     g, repeats = np.full(4, mean), 2000
