@@ -15,15 +15,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from sgdsim import _checks
+from sgdsim.engine.devices import use_all_cores
 
 
 def use_all_hosts() -> int:
     """Join the processes of a cluster into one; call it before anything else that uses JAX.
 
-    SLURM, Open MPI, Cloud TPU and Kubernetes are recognised by `jax.distributed.initialize`. Elsewhere set
+    SLURM, Open MPI up to 4, Cloud TPU and Kubernetes are recognised by `jax.distributed.initialize`. Elsewhere set
     JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Every process runs
-    the same script; afterwards the chains of `simulate` are spread over the devices of all of them, every process
-    returns the same result, and only the first one writes files.
+    the same script; afterwards the chains of `simulate` are spread over the devices of all of them (on CPUs one for
+    each core, unless XLA_FLAGS sets the number), every process returns the same result, and only the first one writes
+    files.
 
     Returns:
         The number of processes.
@@ -50,6 +52,7 @@ def use_all_hosts() -> int:
         except ValueError as unknown:
             raise _checks.error("launcher", None, f"one that JAX recognises ({unknown})",
                                 "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID") from None
+    use_all_cores()  # counting the processes starts the backend, and then the number of its devices is fixed
     return jax.process_count()
 
 

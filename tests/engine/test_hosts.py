@@ -1,5 +1,6 @@
 """One device, eight devices, two processes of four: the same chains and the same statistics, bit for bit."""
 
+import json
 import os
 import signal
 import socket
@@ -41,15 +42,21 @@ def one():
                        record=[0, 30], statistics=[ss.statistics.Moments()], devices=1)
 
 
-def start(tmp_path, devices, process=None, port=0, script=RUN):
-    flags = [*os.environ["XLA_FLAGS"].split(), f"--xla_force_host_platform_device_count={devices}"]
-    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
-    if process is not None:
-        environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2",
-                        "JAX_PROCESS_ID": str(process)}
-    more = [] if process is None else ["several"]
-    return subprocess.Popen([sys.executable, "-c", script, str(tmp_path), *more], env=environment,
+def several(process, port):
+    """What tells a process which of two it is."""
+    return {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}
+
+
+def python(script, *arguments, **environment):
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], env=os.environ | environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start(tmp_path, devices, process=None, port=0, script=RUN):
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    if process is None:
+        return python(script, tmp_path, XLA_FLAGS=flags)
+    return python(script, tmp_path, "several", XLA_FLAGS=flags, **several(process, port))
 
 
 def free_port():
@@ -59,15 +66,18 @@ def free_port():
 
 
 def finish(*processes):
-    """Wait for all; none may be left behind."""
+    """What each printed; none may fail or be left behind."""
+    printed = []
     try:
         for process in processes:
-            _, said = process.communicate(timeout=120)
+            out, said = process.communicate(timeout=120)
             assert process.returncode == 0, said
+            printed.append(out)
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
+    return printed
 
 
 def assert_same(path, result):
@@ -108,6 +118,49 @@ one_pass.advance = advance
 assert result.status == "interrupted" and 0 < result.provenance["steps_done"] < 10**9
 print(result.provenance["steps_done"])
 """
+
+
+COMMAND = """
+import sys
+import sgdsim as ss
+from sgdsim import cli
+from sgdsim.experiments.findings import Findings
+from sgdsim.experiments.registry import experiment
+
+@experiment("small", "The run of this file", "nowhere")
+def small(scale):
+    problem = ss.LinearRegression(covariance=[1.0, 0.5], label_noise=0.5)
+    result = ss.simulate(problem, ss.SGD(0.3, momentum=0.5), batch_size=16, chains=40_000, steps=60, burn_in=20, seed=3,
+                         record=[0, 30], statistics=[ss.statistics.Moments()])
+    names = ("mean", "covariance", "covariance_stderr", "kurtosis", "rhat", "ess", "snapshots", "final")
+    values = {name: getattr(result, name) for name in names}
+    data = {name: (tuple(f"{name}{i}" for i in range(value.ndim)), value) for name, value in values.items()}
+    return Findings([], data, [], provenance={name: result.provenance[name] for name in ("hosts", "devices")})
+
+cli.app(sys.argv[1:])
+"""
+
+
+def test_the_command_line_on_two_hosts_writes_once_and_the_bits_of_one(tmp_path, one):
+    """Each process is told a folder of its own, so that what the second one writes could not hide."""
+    for name in ("typer", "matplotlib", "h5netcdf", "xarray"):
+        pytest.importorskip(name)
+    port, folders = free_port(), [tmp_path / "first", tmp_path / "second"]
+    (tmp_path / "scratch").mkdir()
+    both = [python(COMMAND, "reproduce", "small", "--hosts", "--output", folder, TMPDIR=str(tmp_path / "scratch"),
+                   **several(process, port))
+            for process, folder in enumerate(folders)]
+    said = finish(*both)
+    assert "report.html" in said[0] and "report.html" not in said[1]
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {f"first/{name}" for name in
+                     ("report.html", "small/data.json", "small/data.nc", "small/section.json")}
+    written = json.loads((folders[0] / "small" / "data.json").read_text())
+    assert written["provenance"]["hosts"] == 2 and len(written["provenance"]["devices"]) >= 2
+    assert len(written["data"]) == 8
+    for name, entry in written["data"].items():
+        truth = getattr(one, name)
+        np.testing.assert_array_equal(np.array(entry["values"], truth.dtype), truth, err_msg=name)
 
 
 @pytest.mark.slow
