@@ -223,6 +223,7 @@ def run_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write to, instead of the file's own.")
     ] = None,
+    hosts: Hosts = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the experiment that a TOML file describes; exit code 1 if a number disagrees with theory."""
@@ -231,8 +232,7 @@ def run_command(
         return
     if file is None:
         raise _checks.error("FILE", None, "a TOML file", "print one with `sgdsim run --example`")
-    ss.use_all_cores()
-    outcome = run_file(file, output)
+    outcome = run_file(file, _use_devices(hosts, output))
     if as_json:
         print(json.dumps(outcome.to_dict(), indent=1))
     else:
@@ -323,7 +323,7 @@ def _numbers(option: str, text: str | None, kind: Callable[[str], Any], allowed:
         raise _checks.error(option, text, allowed, "separate them by commas, without spaces") from None
 
 
-def _use_devices(hosts: bool, output: Path) -> Path:
+def _use_devices(hosts: bool, output: Any) -> Any:
     """Start on every core, with `hosts` of every process; where to write. Only the first process says anything."""
     if hosts:
         ss.use_all_hosts()
