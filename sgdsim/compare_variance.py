@@ -31,7 +31,7 @@ MIN_EFFECTIVE_SHARE = 1
 
 
 class _Table(NamedTuple):
-    """One quantity, each array of shape (steps, batch sizes)."""
+    """One quantity, each array of shape (rows, batch sizes)."""
 
     name: str
     simulated: np.ndarray
@@ -66,7 +66,7 @@ def compare_gradient_variance(
         prediction: of the same problem, start, learning rate and sampling: what `solver.gradient_variance` or
             `solver.epoch_gradient_variance` returns, with at least these batch sizes and steps; or what
             `solver.gradient_variance_polynomial` returns for one step.
-        step: the row t that a polynomial belongs to; None for a table.
+        step: the step t that a polynomial belongs to; None for a table.
         quantity: which quantity a polynomial is of: "gradient", "full_gradient" or "loss".
         error_rate: probability of any "disagree" for a correct prediction.
 
@@ -89,16 +89,16 @@ def compare_gradient_variance(
     rate = _checks.real("error_rate", error_rate, "in (0, 1)", "0.01 is the default")
     if not 0 < rate < 1:
         raise _checks.error("error_rate", error_rate, "in (0, 1)", "0.01 is the default")
-    steps, tables = _tables(result, prediction, step, quantity)
-    out = _out_of_regime(result, steps)
-    rare = result.typical_run[steps] & np.isfinite(tables[0].predicted)
+    at, tables = _tables(result, prediction, step, quantity)
+    out = _out_of_regime(result, at)
+    rare = result.typical_run[at] & np.isfinite(tables[0].predicted)
     level = 1 - (1 - rate) ** (1 / len(tables))
     rows, entries = [], {}
     for table in tables:
-        new, entries[table.name] = _rows(table, result, steps, out, level)
+        new, entries[table.name] = _rows(table, result, at, out, level)
         rows += new
     if rare.any():
-        warnings.warn(_rare_events(result, steps, tables[0], rare), stacklevel=3)
+        warnings.warn(_rare_events(result, at, tables[0], rare), stacklevel=3)
     return Comparison(rows, entries, rate, "; ".join(sorted({r.note for r in rows if r.verdict == OUT})),
                       "exact moments of SGD, docs/theory/variance-polynomial.md", "exact")
 
@@ -106,7 +106,7 @@ def compare_gradient_variance(
 def _tables(
     result: GradientVarianceResult, prediction: Any, step: Any, quantity: str
 ) -> tuple[list[int], list[_Table]]:
-    """Which rows of the result are compared, and with what."""
+    """Which rows of the result are compared (not always those of the same numbers as steps), and with what."""
     if isinstance(prediction, GradientVariance):
         return _from_table(result, prediction, step)
     if not isinstance(prediction, VariancePolynomial | LayerPolynomials):
@@ -115,7 +115,7 @@ def _tables(
     quantity = _checks.choice("quantity", quantity, QUANTITIES)
     if step is None:
         raise _checks.error("step", step, "the step t of the polynomial", "pass the step it was computed for: step=3")
-    t = _checks.integer("step", step, low=0, high=len(result.gradient) - 1)
+    at = result.row(step)
     polynomials = prediction if isinstance(prediction, LayerPolynomials) else (prediction,)
     by_layer = quantity != "loss" and len(polynomials) > 1
     if len(polynomials) != max(len(result.by_layer), 1):
@@ -131,9 +131,9 @@ def _tables(
     for i, polynomial in enumerate(polynomials if by_layer else polynomials[:1]):
         source: Any = result.by_layer[i] if by_layer else result
         name = f"{quantity} {source.name}" if by_layer else quantity
-        measured, stderr = getattr(source, quantity)[[t]], getattr(source, f"{quantity}_stderr")[[t]]
+        measured, stderr = getattr(source, quantity)[[at]], getattr(source, f"{quantity}_stderr")[[at]]
         tables.append(_Table(name, measured, stderr, polynomial(result.batch_sizes.astype(float))[None]))
-    return [t], tables
+    return [at], tables
 
 
 def _from_table(
@@ -141,33 +141,33 @@ def _from_table(
 ) -> tuple[list[int], list[_Table]]:
     if step is not None:
         raise _checks.error("step", step, "None for a table of all steps", "leave it out")
-    steps, missing = len(result.gradient), set(result.batch_sizes.tolist()) - set(prediction.batch_sizes)
+    steps, missing = int(result.step[-1]) + 1, set(result.batch_sizes.tolist()) - set(prediction.batch_sizes)
     if missing or len(prediction.gradient) < steps:
         covered = f"of {len(prediction.gradient)} steps and batch sizes {prediction.batch_sizes}"
         raise _checks.error("prediction", covered, f"of {steps} steps and batch sizes {result.batch_sizes.tolist()}",
                             "predict with the steps= and batch_sizes= of the simulation")
     columns = [prediction.batch_sizes.index(b) for b in result.batch_sizes.tolist()]
-    return list(range(steps)), [
+    return list(range(len(result.step))), [
         _Table(name, getattr(result, name), getattr(result, f"{name}_stderr"),
-               getattr(prediction, name)[:steps, columns])
+               getattr(prediction, name)[result.step][:, columns])
         for name in QUANTITIES
     ]
 
 
-def _out_of_regime(result: GradientVarianceResult, steps: list[int]) -> list[tuple[str, np.ndarray]]:
+def _out_of_regime(result: GradientVarianceResult, at: list[int]) -> list[tuple[str, np.ndarray]]:
     """Masks of entries not to be judged, each with the reason."""
-    everywhere = np.ones(result.gradient[steps].shape, bool)
+    everywhere = np.ones(result.gradient[at].shape, bool)
     optimizer = result.provenance["optimizer"]
     plain = optimizer.startswith("SGD(") and optimizer.endswith(", momentum=0.0, preconditioner=None)")
     return [
-        ("rare runs carry the exact variance: this is that of a typical run", result.typical_run[steps]),
-        ("runs diverged: conditional on survival", result.runs_left[steps] < result.runs),
+        ("rare runs carry the exact variance: this is that of a typical run", result.typical_run[at]),
+        ("runs diverged: conditional on survival", result.runs_left[at] < result.runs),
         (f"the theory is of plain SGD, not {optimizer}", everywhere & (not plain)),
     ]
 
 
 def _rows(
-    table: _Table, result: GradientVarianceResult, steps: list[int], out: Any, level: float
+    table: _Table, result: GradientVarianceResult, at: list[int], out: Any, level: float
 ) -> tuple[list[Row], np.ndarray]:
     """One row for each verdict that occurs, and all z."""
     epsilon = float(np.finfo(result.provenance["dtype"]).eps)
@@ -178,7 +178,7 @@ def _rows(
         z = np.where(difference == 0, 0.0, difference / np.hypot(table.stderr, rounding))
         weak = ~(table.stderr <= POWER * size) & (size > rounding)
     needed = max(MIN_EFFECTIVE_RUNS, MIN_EFFECTIVE_SHARE * np.sqrt(result.runs))
-    few = result.effective_runs[table.name][steps] < np.minimum(needed, result.runs)
+    few = result.effective_runs[table.name][at] < np.minimum(needed, result.runs)
     left = np.ones(z.shape, bool)
     rows = []
 
@@ -191,9 +191,10 @@ def _rows(
             verdict = DISAGREE
         truth = float(table.predicted[where])
         relative = float(difference[where]) / abs(truth) if truth else (0.0 if difference[where] == 0 else np.inf)
+        name = f"{table.name}[t={result.step[at[where[0]]]},b={result.batch_sizes[where[1]]}]"
         rows.append(Row(
-            f"{table.name}[t={steps[where[0]]},b={result.batch_sizes[where[1]]}]", float(table.simulated[where]),
-            float(table.stderr[where]), truth, float(z[where]), relative, verdict, threshold, number, note,
+            name, float(table.simulated[where]), float(table.stderr[where]), truth, float(z[where]), relative, verdict,
+            threshold, number, note,
         ))  # fmt: skip
 
     reasons = [(OUT, note, mask) for note, mask in out] + [
@@ -212,13 +213,13 @@ def _rows(
     return rows, z
 
 
-def _rare_events(result: GradientVarianceResult, steps: list[int], table: _Table, rare: np.ndarray) -> str:
+def _rare_events(result: GradientVarianceResult, rows: list[int], table: _Table, rare: np.ndarray) -> str:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(rare, np.nan_to_num(np.abs(np.log(table.predicted / table.simulated)), posinf=0.0), -1.0)
     at = np.unravel_index(int(ratio.argmax()), ratio.shape)
     return (
         f"rare events: {int(rare.sum())} of {rare.size} entries are variances of typical runs, not to be held against "
-        f"exact theory. {table.name}, t = {steps[at[0]]}, b = {result.batch_sizes[at[1]]}: exact "
+        f"exact theory. {table.name}, t = {result.step[rows[at[0]]]}, b = {result.batch_sizes[at[1]]}: exact "
         f"{table.predicted[at]:.3g}, simulated {table.simulated[at]:.3g} +- {table.stderr[at]:.2g}; the difference is "
         "carried by runs that no simulation of this size meets, and the standard error does not know of them. "
         "Compare at larger batches or earlier steps, or with solver.leading_variance_coefficient for large b"

@@ -24,14 +24,18 @@ from sgdsim.engine.progress import ProgressBar
 from sgdsim.engine.variance_steps import Law, Rows, layer_slices, measure_and_step
 from sgdsim.kernels import kernel_table, make_kernel
 from sgdsim.kernels.conditional_variance import conditional_moments, noise_factor
+from sgdsim.kernels.linear_network import chain_by_chain
 from sgdsim.kernels.nested import nested
 from sgdsim.optimizers import SGD, resolve
 from sgdsim.problems import DatasetRegression, LinearRegression, Problem, Quadratic, check_sampling
 from sgdsim.results.gradient_variance_result import GradientVarianceResult, LayerVariance
 
-# About a second of work on two cores between updates of the progress bar.
+# About a second of work on two cores between updates of the progress bar, but some steps: a chunk copies all states.
 _CHUNK_NUMBERS = 2e8
-_CHUNK_ROWS = 256
+_CHUNK_STEPS = (8, 256)
+# Parameters of a block where gradients are products of matrices, and its least number of chains: few stay in the cache.
+_MATRIX_NUMBERS = 2**19
+_MATRIX_CHAINS = 32
 # Enough for the covariance of a few dozen batch sizes under common random numbers.
 _COMMON_GROUPS = 512
 _TINY = np.finfo(np.float64).tiny
@@ -40,11 +44,11 @@ _TINY = np.finfo(np.float64).tiny
 class _Merged(NamedTuple):
     """All rows of one batch size over all blocks, float64."""
 
-    alive: np.ndarray  # (steps,)
-    mean: np.ndarray  # (steps, quantities)
-    stderr: np.ndarray  # (steps, quantities)
-    groups: np.ndarray  # (steps, groups)
-    effective: np.ndarray  # (steps, quantities)
+    alive: np.ndarray  # (rows,)
+    mean: np.ndarray  # (rows, quantities)
+    stderr: np.ndarray  # (rows, quantities)
+    groups: np.ndarray  # (rows, groups)
+    effective: np.ndarray  # (rows, quantities)
 
 
 def gradient_variance(
@@ -58,11 +62,12 @@ def gradient_variance(
     seed: int = 0,
     sampling: str | None = None,
     common_random_numbers: bool = False,
+    record: int | Sequence[int] | None = None,
     dtype: Any = None,
     devices: Any = None,
     progress: bool | None = None,
 ) -> GradientVarianceResult:
-    r"""Var(g_t), Var(grad L(w_t)) and E L(w_t) over independent runs, for every step and batch size.
+    r"""Var(g_t), Var(grad L(w_t)) and E L(w_t) over independent runs, by step and batch size.
 
     $$\mathrm{Var}(g) = E\|g\|^2 - \|E g\|^2 = E\,\mathrm{Var}(g \mid w) + \mathrm{Var}(\nabla L(w)).$$
 
@@ -75,7 +80,7 @@ def gradient_variance(
         problem: what is learned.
         optimizer: a sgdsim optimizer, or any optax transformation. Learning rates may be schedules of t = 0, 1, ...
         batch_sizes: b, distinct.
-        steps: rows of the result. Row t is the state after t updates, row 0 the start.
+        steps: t = 0, ..., steps - 1 are looked at; t is the state after t updates, t = 0 the start.
         runs: independent runs of every batch size, at least 4.
         initial: one start (D,), or one for each run (runs, D), the variance then including that of the starts;
             None is the problem's default.
@@ -85,13 +90,15 @@ def gradient_variance(
         common_random_numbers: use the same random numbers for every batch size, nested batches where the
             data are finite. Differences between batch sizes get sharper, their errors correlated: the result then has
             `gradient_covariance`.
+        record: steps that are measured, each a row of the result: a list, or every so many; None is every step.
+            Measuring costs about as much as stepping, for a network that draws its gradients far more.
         dtype: "float32" or "float64"; None is JAX's default. Merged in float64 either way.
         devices: None for every local device, a number, or a list of devices.
         progress: True or False; None shows a bar on a terminal or notebook after two seconds.
 
     Returns:
-        A `GradientVarianceResult`: `.gradient`, `.full_gradient` and `.loss`, each (steps, batch sizes) and with
-        `_stderr`, and `.fit(step)`. A diverged run is counted, and left out from then on.
+        A `GradientVarianceResult`: `.gradient`, `.full_gradient` and `.loss`, each (measured steps, batch sizes) and
+        with `_stderr`, `.step`, and `.fit(step)`. A diverged run is counted, and left out from then on.
 
     Raises:
         ValueError: an argument is outside its range, before anything is compiled.
@@ -112,7 +119,8 @@ def gradient_variance(
     begun = time.perf_counter()
     runs = _checks.integer("runs", runs, low=4, remedy="a variance needs several runs; try runs=1000")
     run = configure(problem, optimizer, chains=runs, steps=steps, burn_in=0, seed=seed, statistics=(),
-                    initial=initial, record=None, dtype=dtype)
+                    initial=initial, record=record, dtype=dtype)
+    measured = _measured_steps(run, record)
     sizes = _check_sizes(problem, batch_sizes, sampling)
     mode = check_sampling(problem, sizes[0], sampling)[1]
     kernels: list[Any] = [make_kernel(problem, b, mode, run.dtype) for b in sizes]
@@ -130,25 +138,28 @@ def gradient_variance(
         padded = -(-blocks.number // len(chosen)) * len(chosen)
         params, alive = place(start_states(run, blocks, Portion(0, blocks.number), padded), mesh)
         how: dict[str, Any] = {"transform": run.transform, "mesh": mesh}
-        length = int(min(run.steps, _CHUNK_ROWS, max(1, _CHUNK_NUMBERS / (run.chains * problem.dimension))))
+        until = int(measured[-1]) + 1
+        length = int(min(until, np.clip(_CHUNK_NUMBERS / (run.chains * problem.dimension), *_CHUNK_STEPS)))
         merged = []
-        with ProgressBar(run.steps * len(sizes), "gradient variance", progress) as bar:
+        with ProgressBar(until * len(sizes), "gradient variance", progress) as bar:
             for j, b in enumerate(sizes):
                 units = _units(j, bool(known), blocks, run.seed, None if common_random_numbers else b, padded, mesh)
                 factor = noise_factor(b, problem.n_examples, mode)
                 laws = Law(*place([np.full(padded, x, run.dtype) for x in (factor, 1 / b)], mesh))
                 states = begin(shared, units, params, alive, **how)
                 chunks: list[Rows] = []
-                for start in range(0, run.steps, length):
-                    count = min(length, run.steps - start)
+                for start in range(0, until, length):
+                    stop = min(start + length, until)
+                    wanted = measured[np.searchsorted(measured, start) : np.searchsorted(measured, stop)]
                     states, rows = measure_and_step(
-                        shared, moments, units, laws, states, np.int32(start), np.int32(count),
-                        length=length, groups=blocks.groups, **how,
+                        shared, moments, units, laws, states, np.int32(start), np.int32(stop),
+                        np.concatenate([wanted, np.full(length + 1 - len(wanted), -1, np.int32)]),
+                        groups=blocks.groups, **how,
                     )
-                    chunks.append(jax.tree.map(lambda x, c=count: fetch(x)[: blocks.number, :c], rows))
-                    bar.update(j * run.steps + start + count)
+                    chunks.append(jax.tree.map(lambda x, n=wanted.size: fetch(x)[: blocks.number, :n], rows))
+                    bar.update(j * until + stop)
                 merged.append(_merge(chunks))
-    return _result(problem, optimizer, run, sizes, mode, merged, {
+    return _result(problem, optimizer, run, measured, sizes, mode, merged, {
         "estimator": "plain" if moments is None else "rao-blackwell",
         "common_random_numbers": common_random_numbers,
         "kernels": [type(kernel).__name__ for kernel in kernels],
@@ -165,8 +176,17 @@ def _check_sizes(problem: Problem, batch_sizes: Any, sampling: str | None) -> li
     return [check_sampling(problem, b, sampling)[0] for b in given]
 
 
+def _measured_steps(run: Run, record: Any) -> np.ndarray:
+    if record is not None and not run.record:
+        raise _checks.error("record", record, "one or more steps", "None measures every step")
+    return np.array(run.record if record is not None else range(run.steps), np.int32)
+
+
 def _layout(run: Run, problem: Problem, platform: str, common: bool) -> Blocks:
     blocks = plan_blocks(run.chains, problem.dimension, platform)
+    if platform == "cpu" and chain_by_chain(problem):
+        size = max(_MATRIX_CHAINS, _MATRIX_NUMBERS // problem.dimension)
+        blocks = blocks._replace(number=max(blocks.number, 2 * round(run.chains / size / 2)))
     if not common:
         return blocks._replace(groups=1, size=int(blocks.valid.max()))
     groups = max(1, min(_COMMON_GROUPS // blocks.number, int(blocks.valid.min())))
@@ -204,8 +224,8 @@ def _merge(chunks: list[Rows]) -> _Merged:
                    np.where(second > 0, carrying, total))
 
 
-def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str, merged: list[_Merged],
-            how: dict[str, Any]) -> GradientVarianceResult:
+def _result(problem: Any, optimizer: Any, run: Run, measured: np.ndarray, sizes: list[int], mode: str,
+            merged: list[_Merged], how: dict[str, Any]) -> GradientVarianceResult:
     mean, error = (np.stack([getattr(m, name) for m in merged], axis=-1) for name in ("mean", "stderr"))
     alive, effective = (np.stack([getattr(m, name) for m in merged], axis=-1) for name in ("alive", "effective"))
     layers = len(layer_slices(problem))
@@ -219,10 +239,10 @@ def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str,
     )
     covariance = None
     if how["common_random_numbers"]:
-        h = np.stack([m.groups for m in merged], axis=1)  # (steps, batch sizes, groups)
+        h = np.stack([m.groups for m in merged], axis=1)  # (rows, batch sizes, groups)
         d = h - h.mean(axis=-1, keepdims=True)
         covariance = d @ d.swapaxes(1, 2) / (d.shape[-1] * max(d.shape[-1] - 1, 1))
-    typical = _typical(layers, run.steps, sizes)
+    typical = _typical(layers, measured, sizes)
     linear = isinstance(problem, LinearRegression | DatasetRegression | Quadratic) and isinstance(optimizer, SGD)
     subsets_and_labels = mode == "without_replacement" and getattr(problem, "label_noise", 0) > 0
     reasons = {
@@ -231,6 +251,7 @@ def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str,
         "fresh label noise has variance 1/b and subsets have c_b": subsets_and_labels,
     }
     return GradientVarianceResult(
+        step=measured.astype(np.int64),
         batch_sizes=np.array(sizes),
         gradient=mean[:, 0], gradient_stderr=error[:, 0],
         full_gradient=mean[:, parts], full_gradient_stderr=error[:, parts],
@@ -257,16 +278,16 @@ def _result(problem: Any, optimizer: Any, run: Run, sizes: list[int], mode: str,
     )
 
 
-def _typical(layers: int, steps: int, sizes: list[int]) -> np.ndarray:
-    """Where the exact variance of a linear network is carried by runs too rare to be seen, (steps, batch sizes).
+def _typical(layers: int, measured: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """Where the exact variance of a linear network is carried by runs too rare to be seen, (rows, batch sizes).
 
     An update multiplies the degree in the weights by 2 L - 1, and inputs are unbounded. Held against exact values of
     two-layer networks: t = 1 is safe from b = 2 on, t = 2 from b = 4 on (2 x 2 weights, b = 2: exact 5.74,
     simulated 3.38 +- .02), t = 3 from b = 8 on; nothing later is known.
     """
     if layers < 2:
-        return np.zeros((steps, len(sizes)), bool)
-    growth = np.minimum((2.0 * layers - 1) ** np.arange(steps), 1e6)[:, None]
+        return np.zeros((len(measured), len(sizes)), bool)
+    growth = np.minimum((2.0 * layers - 1) ** np.minimum(measured, 20), 1e6)[:, None]
     b = np.array(sizes)
     safe = (growth == 1) | ((growth <= 3) & (b >= 2)) | ((growth <= 9) & (b >= 4)) | ((growth <= 27) & (b >= 8))
     return ~safe

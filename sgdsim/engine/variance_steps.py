@@ -1,4 +1,4 @@
-"""The compiled part of `gradient_variance`: every block measures, then steps, and hands out a few numbers a step."""
+"""The compiled part of `gradient_variance`: blocks step, and hand out a few numbers at every step that is measured."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from sgdsim._types import inner, total
 from sgdsim.engine.advance import DIVERGED, BlockState, Shared, Unit, over_blocks, transformation
+from sgdsim.kernels.linear_network import chain_by_chain
 
 # A run whose loss or squared gradient is beyond this has left float32's range in all but name.
 _BOUND = 1e30
@@ -23,7 +24,7 @@ class Law(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a block measured, one row a step; quantities are listed in `quantities`."""
+    """What a block measured, one row a measured step; quantities are listed in `quantities`."""
 
     alive: Any  # (rows,)
     mean: Any  # (rows, quantities)
@@ -63,7 +64,22 @@ def _summary(h: jax.Array, alive: jax.Array, groups: int) -> Rows:
     return Rows(alive.sum(), mean, scale, spread, grouped, fourth)
 
 
-@functools.partial(jax.jit, static_argnames=("transform", "mesh", "length", "groups"))
+def _turned(state: BlockState) -> BlockState:
+    """Parameters and the optimizer's state with chains first instead of last, or the other way round."""
+
+    def turn(x: jax.Array) -> jax.Array:
+        return x.T if x.ndim == 2 else x
+
+    return state._replace(params=turn(state.params), optimizer=jax.tree.map(turn, state.optimizer))
+
+
+def _bounded(params: jax.Array, chains_first: bool) -> jax.Array:
+    """Which chains have not diverged, (chains,); what is fast depends on which axis lies first in memory."""
+    small = jnp.abs(params) <= DIVERGED  # NaN is not
+    return small.all(axis=0) if chains_first else total(small.astype(params.dtype)) == len(params)
+
+
+@functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups"))
 def measure_and_step(
     shared: Shared,
     moments: Any,
@@ -71,14 +87,16 @@ def measure_and_step(
     laws: Law,
     states: BlockState,
     start: Any,
-    count: Any,
+    stop: Any,
+    measured: Any,
     *,
     transform: Any,
     mesh: Any,
-    length: int,
     groups: int,
 ) -> tuple[BlockState, Rows]:
-    r"""Rows `start` to `start + count` <= `start + length` of every block; all counts are traced.
+    r"""Steps `start` to before `stop` of every block; those in `measured` give a row each. All three are traced.
+
+    `measured` are steps in this range, ascending, filled up with -1 (at least one) to a length that calls share.
 
     With moments the estimator of run r is $h_r = \mathrm{Var}(g \mid w_r) + \frac{R}{R-1} |q_r - \bar q|^2$, q the
     full gradient; without, it is $\frac{R}{R-1} |g_r - \bar g|^2$. The R runs are those of one block: blocks are
@@ -86,15 +104,19 @@ def measure_and_step(
     """
     slices = layer_slices(shared.problem)
     parts = slices if len(slices) > 1 else [(0, shared.problem.dimension)]
+    # Products of one chain after the other want its matrices in one piece, from step to step.
+    chains_first = chain_by_chain(shared.problem)
+
+    def kept(state: BlockState) -> BlockState:
+        return _turned(state) if chains_first else state
 
     def block(everything: Any, args: tuple[Unit, Law, BlockState]) -> tuple[BlockState, Rows]:
-        shared, moments, start, count = everything
+        shared, moments, start, stop, measured = everything
         unit, law, state = args
         kernel = shared.kernels.entry(unit.kernel)
         optimizer = transformation(shared, unit, transform)
         steps_key = jax.random.fold_in(unit.key, 0)
-        dimension, chains = state.params.shape
-        dtype = state.params.dtype
+        dtype, chains = state.params.dtype, state.params.shape[1]
 
         def estimates(state: BlockState, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
             if moments is None:
@@ -118,22 +140,28 @@ def measure_and_step(
             both = [jnp.concatenate([total(x)[None], x]) if len(parts) > 1 else x for x in (of_gradient, of_full)]
             return alive, jnp.where(alive, jnp.concatenate([*both, loss[None]]), 0)
 
-        def row(i: Any, carry: tuple[BlockState, Rows]) -> tuple[BlockState, Rows]:
-            state, rows = carry
-            gradient, sampler = kernel.draw(
-                jax.random.fold_in(steps_key, start + i), state.params, state.sampler
-            )
+        def measure(i: Any, state: BlockState, gradient: jax.Array, rows: Rows) -> tuple[jax.Array, Rows]:
             alive, h = estimates(state, gradient)
             new = _summary(h, alive, groups)
-            rows = jax.tree.map(lambda old, x: old.at[i].set(x.astype(old.dtype)), rows, new)
+            return alive, jax.tree.map(lambda old, x: old.at[i].set(x.astype(old.dtype)), rows, new)
+
+        def step(t: Any, carry: tuple[BlockState, Rows, Any]) -> tuple[BlockState, Rows, Any]:
+            carried, rows, i = carry
+            state = kept(carried)
+            gradient, sampler = kernel.draw(jax.random.fold_in(steps_key, t), state.params, state.sampler)
+            now = measured[i] == t
+            alive, rows = jax.lax.cond(
+                now, lambda: measure(i, state, gradient, rows), lambda: (state.alive, rows)
+            )
             update, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
             params = state.params + update
-            bounded = total((jnp.abs(params) <= DIVERGED).astype(dtype)) == dimension
-            return BlockState(params, optimizer_state, sampler, alive & bounded), rows
+            moved = BlockState(params, optimizer_state, sampler, alive & _bounded(params, chains_first))
+            return kept(moved), rows, i + now
 
-        quantities = 2 * (1 + len(parts) if len(parts) > 1 else 1) + 1
+        length, quantities = len(measured), 2 * (1 + len(parts) if len(parts) > 1 else 1) + 1
         wide = jnp.zeros((length, quantities), dtype)
         rows = Rows(jnp.zeros(length, jnp.int32), wide, wide, wide, jnp.zeros((length, groups), dtype), wide)
-        return jax.lax.fori_loop(0, count, row, (state, rows))
+        carried, rows, _ = jax.lax.fori_loop(start, stop, step, (kept(state), rows, 0))
+        return kept(carried), rows
 
-    return over_blocks(block, mesh)((shared, moments, start, count), (units, laws, states))
+    return over_blocks(block, mesh)((shared, moments, start, stop, measured), (units, laws, states))

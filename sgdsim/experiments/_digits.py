@@ -41,10 +41,7 @@ class Course(NamedTuple):
 
 def train(problem: FlaxNetwork, start: Any, *, batch_size: int, runs: int, steps: int, every: int, seed: int) -> Course:
     """Pass over the examples in a new random order every epoch, from one start, and look every few steps."""
-    rng = np.random.default_rng(seed)
-    epochs = -(-steps * batch_size // TRAINED)
-    order = np.stack([np.concatenate([rng.permutation(TRAINED) for _ in range(epochs)]) for _ in range(runs)])
-    rows = order[:, : steps * batch_size].reshape(runs, steps // every, every, batch_size).astype(np.int32)
+    batches = TRAINED // batch_size
     x, y = jnp.asarray(problem.features, jnp.float32), jnp.asarray(problem.targets)
     held = jnp.asarray(problem.test_features, jnp.float32), jnp.asarray(problem.test_targets)
 
@@ -53,12 +50,21 @@ def train(problem: FlaxNetwork, start: Any, *, batch_size: int, runs: int, steps
         losses = [problem.batch_loss(w, a, b).mean() for a, b in ((x, y), held)]
         return Course(*losses, *wrong)
 
-    def step(w: Any, batch: Any) -> Any:
-        return w - RATE * jax.grad(lambda v: problem.batch_loss(v, x[batch], y[batch]).mean())(w), None
+    def one_run(key: Any) -> Course:
+        def step(t: Any, carry: Any) -> Any:
+            w, order = carry
+            order = jax.lax.cond(
+                t % batches == 0, lambda: jax.random.permutation(jax.random.fold_in(key, t), TRAINED), lambda: order
+            )
+            batch = jax.lax.dynamic_slice_in_dim(order, t % batches * batch_size, batch_size)
+            return w - RATE * jax.grad(lambda v: problem.batch_loss(v, x[batch], y[batch]).mean())(w), order
 
-    def stretch(w: Any, batches: Any) -> Any:
-        w, _ = jax.lax.scan(step, w, batches)
-        return w, look(w)
+        def stretch(carry: Any, first: Any) -> Any:
+            carry = jax.lax.fori_loop(first, first + every, step, carry)
+            return carry, look(carry[0])
 
-    run = jax.jit(jax.vmap(lambda batches: jax.lax.scan(stretch, jnp.asarray(start, jnp.float32), batches)[1]))
-    return jax.tree.map(lambda values: np.asarray(values, np.float64), run(jnp.asarray(rows)))
+        begun = jnp.asarray(start, jnp.float32), jnp.arange(TRAINED)
+        return jax.lax.scan(stretch, begun, jnp.arange(0, steps, every))[1]
+
+    seen = jax.jit(jax.vmap(one_run))(jax.random.split(jax.random.key(seed), runs))
+    return jax.tree.map(lambda values: np.asarray(values, np.float64), seen)

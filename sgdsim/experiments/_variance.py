@@ -45,10 +45,10 @@ def tables(result: GradientVarianceResult, exact: Any = None) -> dict[str, tuple
     grid = ("step", "batch_size")
     names = ("gradient", "full_gradient", "loss")
     found: dict[str, tuple[tuple[str, ...], Any]] = {
-        "step": (("step",), range(len(result.gradient))),
+        "step": (("step",), result.step),
         "batch_size": (("batch_size",), result.batch_sizes),
         **{name + end: (grid, getattr(result, name + end)) for name in names for end in ("", "_stderr")},
     }
     if exact is not None:
-        found |= {f"{name}_exact": (grid, getattr(exact, name)) for name in names}
+        found |= {f"{name}_exact": (grid, getattr(exact, name)[result.step]) for name in names}
     return found

@@ -17,7 +17,7 @@ from sgdsim.solver.variance import gradient_variance as exact_variance
 SIZES = (8, 40, 240)
 EXACT_STEPS = 2001
 SHOWN = 8
-SIZE = {"smoke": (2_000, 9), "laptop": (1_000, 201), "full": (10_000, 2_001)}  # runs, steps
+SIZE = {"smoke": (2_000, 9), "laptop": (10_000, 201), "full": (10_000, 2_001)}  # runs, steps
 
 
 @experiment("variance_fig1_left", "Variance of the gradient over steps (diabetes)", f"{PAPER}, figure 1 left")

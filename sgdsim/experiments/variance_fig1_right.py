@@ -39,6 +39,7 @@ def variance_fig1_right(scale: Scale) -> Findings:
     fits = {t: simulated.fit(t) for t in STEPS}
     whole = np.unique(np.geomspace(min(sizes), max(sizes), 60).round())
     curves: dict[int, Any] = {t: gradient_variance_polynomial(problem, halving, step=t, **how) for t in STEPS}
+    fine = np.geomspace(min(sizes), max(sizes), 300)
     falling = all(curve.is_decreasing() for curve in curves.values())
     inside: dict[int, float] = {}
     miss: dict[int, float] = {}
@@ -52,7 +53,7 @@ def variance_fig1_right(scale: Scale) -> Findings:
     def draw():
         figure, ax = panels(1, 1, (6.6, 4.6))
         variance_polynomial({f"t = {t}": fits[t] for t in STEPS},
-                            {f"t = {t}": (whole, curves[t](whole)) for t in STEPS},
+                            {f"t = {t}": (fine, curves[t](fine)) for t in STEPS},
                             ax=ax[0, 0], title="Diabetes, learning rate 1/(2(t+1))")  # fmt: skip
         return figure
 

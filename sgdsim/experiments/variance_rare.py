@@ -43,7 +43,7 @@ def variance_rare(scale: Scale) -> Findings:
          "yes" if simulated.typical_run[t, j] else "no"]
         for t in STEPS for j, b in enumerate(SIZES)
     ]  # fmt: skip
-    fine = np.geomspace(2, 100, 120)
+    fine = np.geomspace(2, 100, 600)
 
     def draw():
         figure, ax = panels(1, len(STEPS), (11.0, 4.0), sharey=True)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import spec
+from sgdsim.kernels import random
 from sgdsim.kernels.base import none_if_zero, normals
 from sgdsim.kernels.chi_square import ChiSquareExact, ChiSquareQuantile, chi_square_sampler
 from sgdsim.problems import DeepLinear, TwoLayerLinear
@@ -20,13 +21,25 @@ from sgdsim.problems._linear_layers import Layers
 _SMALL = 16
 
 
+def chain_by_chain(problem: Any) -> bool:
+    """Whether the gradients of a problem are products of matrices of one chain after the other."""
+    return isinstance(problem, Layers) and max(max(shape) for shape in problem.shapes) > _SMALL
+
+
 def over_chains(problem: Layers, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of arrays whose last axis is the chains: as it is for small layers, else chain by chain.
 
     The same code serves both: matrices are (i, j, chains) or (i, j).
     """
-    small = max(max(shape) for shape in problem.shapes) <= _SMALL
-    return function if small else jax.vmap(function, in_axes=-1, out_axes=-1)
+    if not chain_by_chain(problem):
+        return function
+    # Axes are moved here, not by vmap: where parameters are kept chains first, XLA then sees that nothing moves.
+    first = jax.vmap(function)
+
+    def one_by_one(*arrays: jax.Array) -> Any:
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), first(*(jnp.moveaxis(x, -1, 0) for x in arrays)))
+
+    return one_by_one
 
 
 def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -109,13 +122,22 @@ class BartlettFactor:
         diagonal, smooth = [], k - len(self.sums)
         if self.roots is not None:
             diagonal.append(self.roots.from_normal(z[:smooth])[1])
-        for j, chi_square in enumerate(self.sums, start=smooth):
-            diagonal.append(chi_square.draw(jax.random.fold_in(key, j), z[j])[1][None])
+        if self.sums:
+            u = _uniforms(jax.random.fold_in(key, smooth), (sum(s.batch_size // 2 for s in self.sums), chains), dtype)
+            for j, chi_square in enumerate(self.sums, start=smooth):
+                own, u = jnp.split(u, [chi_square.batch_size // 2])
+                diagonal.append(chi_square.from_uniforms(own, z[j])[1][None])
         entries = jnp.concatenate([*diagonal, z[k:], jnp.zeros((1, chains), dtype)])
         place = np.full((p, k), len(entries) - 1)
         place[np.arange(k), np.arange(k)] = np.arange(k)
         place[row, column] = k + np.arange(len(row))
         return entries[place]
+
+
+def _uniforms(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Uniform numbers in (0, 1], all of a batch in one draw: eleven draws of a few rows cost as much as a thousand."""
+    words = random.bits(key, shape) if dtype == np.float32 else jax.random.bits(key, shape, jnp.uint64)
+    return random.uniform(words, dtype)
 
 
 @spec

@@ -31,7 +31,7 @@ def variance_to_xarray(result: GradientVarianceResult) -> Any:
     for name in ("runs_left", "typical_run"):
         variables[name] = (_GRID, getattr(result, name), _note(name))
     variables["diverged"] = (("batch_size",), result.diverged, _note("diverged"))
-    coordinates: dict[str, Any] = {"step": np.arange(len(result.gradient)), "batch_size": result.batch_sizes}
+    coordinates: dict[str, Any] = {"step": result.step, "batch_size": result.batch_sizes}
     for name in _TABLES:
         variables[f"{name}_effective_runs"] = (_GRID, result.effective_runs[name])
     if result.by_layer:
@@ -69,7 +69,7 @@ def variance_from_xarray(dataset: Any) -> GradientVarianceResult:
         name: {"int": int, "str": str}.get(kind, json.loads)(attributes[name]) for name, kind in _plain_fields().items()
     }
     return GradientVarianceResult(
-        batch_sizes=read["batch_size"], **tables, by_layer=by_layer,
+        step=read["step"], batch_sizes=read["batch_size"], **tables, by_layer=by_layer,
         gradient_covariance=read.get("gradient_covariance"), runs_left=read["runs_left"], effective_runs=effective,
         diverged=read["diverged"], typical_run=read["typical_run"], **plain,
     )

@@ -17,7 +17,7 @@ _QUANTITIES = ("gradient", "full_gradient")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerVariance:
-    """The variances of one layer's gradient, each of shape (steps, batch sizes).
+    """The variances of one layer's gradient, each of shape (rows, batch sizes).
 
     Attributes:
         name: "W1", "W2", ... from the input on.
@@ -32,29 +32,31 @@ class LayerVariance:
     full_gradient_stderr: np.ndarray
 
     def __repr__(self) -> str:
-        steps, sizes = self.gradient.shape
-        return f"LayerVariance({self.name!r}, {steps} steps, {sizes} batch sizes)"
+        rows, sizes = self.gradient.shape
+        return f"LayerVariance({self.name!r}, {rows} steps, {sizes} batch sizes)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientVarianceResult:
-    """Variances of the gradient over runs; arrays have shape (steps, batch sizes), row t after t updates.
+    """Variances of the gradient over runs; arrays have shape (rows, batch sizes), each row one measured step.
 
-    A variance of a vector is the trace of its covariance, E|g|^2 - |E g|^2.
+    A variance of a vector is the trace of its covariance, E|g|^2 - |E g|^2. Where every step was measured row t is
+    step t, the state after t updates; else `step` says which steps the rows are, and `row(t)` where step t is.
 
     Attributes:
+        step: t of each row, ascending.
         batch_sizes: b of each column.
         gradient: Var(g_t) of the minibatch-mean gradient.
         full_gradient: Var(grad L(w_t)).
         loss: E L(w_t).
         by_layer: the same two variances of every layer of a linear network of several layers, else ().
-        gradient_covariance: covariance of the errors of `gradient` between batch sizes, (steps, batch sizes,
+        gradient_covariance: covariance of the errors of `gradient` between batch sizes, (rows, batch sizes,
             batch sizes), with common random numbers; else None, the errors being independent.
         runs: independent runs of each batch size.
         runs_left: how many had not diverged; only they count.
         effective_runs: how many runs carry the error of a quantity, (sum d^2)^2 / sum d^4 over the deviations d of
             runs: the squared error is itself uncertain by one over its root. By name ("gradient", "full_gradient",
-            "loss", "gradient W1", ...), each (steps, batch sizes).
+            "loss", "gradient W1", ...), each (rows, batch sizes).
         diverged: how many had diverged by the last row, for each batch size.
         status: "ok" or "diverged".
         estimator: "rao-blackwell" or "plain".
@@ -67,6 +69,7 @@ class GradientVarianceResult:
         provenance: versions, configuration, seed, device, timing.
     """
 
+    step: np.ndarray
     batch_sizes: np.ndarray
     gradient: np.ndarray
     gradient_stderr: np.ndarray
@@ -90,8 +93,8 @@ class GradientVarianceResult:
     provenance: dict[str, Any]
 
     def __repr__(self) -> str:
-        steps, sizes = self.gradient.shape
-        return (f"GradientVarianceResult({self.provenance['problem']}, {steps} steps, {sizes} batch sizes, "
+        rows, sizes = self.gradient.shape
+        return (f"GradientVarianceResult({self.provenance['problem']}, {rows} steps, {sizes} batch sizes, "
                 f"runs={self.runs}, estimator={self.estimator!r}, status={self.status!r})")
 
     def _repr_html_(self) -> str:
@@ -102,7 +105,7 @@ class GradientVarianceResult:
         """What a reader of these numbers must know; "" if nothing."""
         said = []
         if self.typical_run.any():
-            first = int(np.flatnonzero(self.typical_run.any(axis=1))[0])
+            first = int(self.step[self.typical_run.any(axis=1)][0])
             said.append(
                 f"typical-run variance from step {first} on: the exact variance is carried by runs so rare that no "
                 "simulation meets them (scalar network, step 3, b = 2: exact 6.9e16, simulated .63), and the "
@@ -113,6 +116,20 @@ class GradientVarianceResult:
             said.append(f"of {self.runs} runs some diverged (batch size: runs): {counts}; later rows are "
                         "conditional on survival")
         return "; ".join(said)
+
+    def row(self, step: int) -> int:
+        """The row of step t.
+
+        Raises:
+            ValueError: step t was not measured.
+        """
+        step = _checks.integer("step", step, low=0)
+        row = int(np.searchsorted(self.step, step))
+        if row == len(self.step) or self.step[row] != step:
+            every = len(self.step) == self.step[-1] + 1
+            measured = f"from 0 to {self.step[-1]}" if every else f"one of {_shortened(self.step)}"
+            raise _checks.error("step", step, measured, "measure more of them: steps= and record= of gradient_variance")
+        return row
 
     def fit(
         self,
@@ -128,16 +145,16 @@ class GradientVarianceResult:
         Batch sizes whose variance is known to be 0 (b = n), and those where a run has diverged, are left out.
 
         Args:
-            step: the row t.
+            step: t, one of the measured steps.
             quantity: "gradient" or "full_gradient".
             layer: 0, 1, ... for one layer of a network; None is the whole gradient.
             degree: as in `fit_polynomial`.
             non_negative: None is what theory guarantees: True for SGD on least squares and quadratics.
 
         Raises:
-            ValueError: there is no such row or layer, no polynomial without constant term, or nothing to fit.
+            ValueError: there is no such step or layer, no polynomial without constant term, or nothing to fit.
         """
-        step = _checks.integer("step", step, low=0, high=len(self.gradient) - 1)
+        row = self.row(step)
         quantity = _checks.choice("quantity", quantity, _QUANTITIES)
         if self.no_polynomial:
             raise _checks.error("step", step, "of a run whose variance is a polynomial without constant term",
@@ -149,8 +166,8 @@ class GradientVarianceResult:
                 raise _checks.error("layer", layer, "None for a problem without layers", remedy)
             layer = _checks.integer("layer", layer, low=0, high=len(self.by_layer) - 1, remedy=remedy)
             source = self.by_layer[layer]
-        y, error = (getattr(source, quantity + end)[step] for end in ("", "_stderr"))
-        kept = (error > 0) & np.isfinite(error) & (self.runs_left[step] == self.runs)
+        y, error = (getattr(source, quantity + end)[row] for end in ("", "_stderr"))
+        kept = (error > 0) & np.isfinite(error) & (self.runs_left[row] == self.runs)
         if not kept.any():
             raise _checks.error("step", step, "a row with statistical errors",
                                 "at step 0 every run is at the same weights: the variance is exact, a single power")
@@ -159,7 +176,7 @@ class GradientVarianceResult:
         return fit_polynomial(
             self.batch_sizes[kept], y[kept], None if joint else error[kept], degree, self.basis,
             n_examples=self.n_examples, non_negative=self.non_negative if non_negative is None else non_negative,
-            covariance=common[step][np.ix_(kept, kept)] if joint and common is not None else None,
+            covariance=common[row][np.ix_(kept, kept)] if joint and common is not None else None,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -177,3 +194,9 @@ class GradientVarianceResult:
         from sgdsim.results.export import to_xarray
 
         return to_xarray(self)
+
+
+def _shortened(steps: np.ndarray) -> str:
+    """Steps as a complaint lists them: of many the first and the last few."""
+    shown = [str(t) for t in steps]
+    return ", ".join(shown if len(shown) <= 12 else [*shown[:8], "...", *shown[-3:]])

@@ -41,12 +41,12 @@ def sweep_html(sweep: Any) -> str:
 
 
 def variance_html(result: Any) -> str:
-    """The variance of the gradient at the first, the middle and the last step, by batch size."""
-    last = len(result.gradient) - 1
-    steps = sorted({0, last // 2, last})
-    header = ("batch size", *(f"Var(g) at step {t}" for t in steps), "runs left")
+    """The variance of the gradient at the first, the middle and the last measured step, by batch size."""
+    last = len(result.step) - 1
+    shown = sorted({0, last // 2, last})
+    header = ("batch size", *(f"Var(g) at step {result.step[t]}" for t in shown), "runs left")
     rows = [
-        (str(b), *(f"{result.gradient[t, i]:.5g} ± {result.gradient_stderr[t, i]:.2g}" for t in steps),
+        (str(b), *(f"{result.gradient[t, i]:.5g} ± {result.gradient_stderr[t, i]:.2g}" for t in shown),
          str(result.runs_left[-1, i]))
         for i, b in enumerate(result.batch_sizes)
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Variances over runs against exact values of the theory sheet, enumeration-free recursions, and each other."""
 
+import dataclasses
 import sys
 from itertools import permutations, product
 
@@ -209,6 +210,48 @@ def test_epochs_against_every_order(assert_within_sigma):
         assert_within_sigma(result.gradient[:, 0], 1.1 * np.array(exact), result.gradient_stderr[:, 0])
 
 
+@pytest.mark.parametrize(("record", "steps"), [([5, 0, 2, 2], [0, 2, 5]), (5, [0, 5])])
+def test_recorded_steps_are_rows_of_the_whole(record, steps, subsets):
+    how = {"batch_sizes": SIZES, "steps": 6, "runs": 3000, "seed": 1, "sampling": "without_replacement",
+           "initial": [2.0, 1.0, -1.0]}
+    some = ss.gradient_variance(data(), ss.SGD(rate), record=record, **how)
+    assert some.step.tolist() == steps and [some.row(t) for t in steps] == list(range(len(steps)))
+    assert subsets.step.tolist() == list(range(6)) and subsets.row(4) == 4
+    for name in ("gradient", "full_gradient_stderr", "loss", "runs_left"):
+        np.testing.assert_allclose(getattr(some, name), getattr(subsets, name)[steps], rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(some.fit(5)(10.0), subsets.fit(5)(10.0), rtol=1e-4)
+    for call in (lambda: some.fit(3), lambda: some.row(3)):
+        with pytest.raises(ValueError, match=f"one of {', '.join(map(str, steps))}"):
+            call()
+    with pytest.raises(ValueError, match="from 0 to 5"):
+        subsets.row(6)
+    exact = ss.solver.gradient_variance(data(), rate, batch_sizes=SIZES, steps=6, sampling="without_replacement",
+                                        initial=[2.0, 1.0, -1.0])
+    assert ss.compare(some, exact).agrees
+    shifted = dataclasses.replace(exact, gradient=np.roll(exact.gradient, 1, axis=0))
+    assert not ss.compare(some, shifted).agrees
+    assert f"[t={steps[1]},b=" in ss.compare(some, ss.solver.gradient_variance_polynomial(
+        data(), rate, step=steps[1], sampling="without_replacement", initial=[2.0, 1.0, -1.0]), step=steps[1]).table()
+    assert f"step {steps[1]}</th>" in some._repr_html_()
+
+
+def test_wide_layers_are_measured_like_narrow_ones(assert_within_sigma):
+    """Hidden units without weights change nothing; 17 of them are computed chain by chain, and only t = 1 measured."""
+    start_inner, start_outer = np.zeros((17, 2)), np.zeros((2, 17))
+    teacher_inner, teacher_outer = start_inner.copy(), start_outer.copy()
+    teacher_inner[:2], teacher_outer[:, :2] = np.eye(2), [[1.0, 0.0], [0.0, -1.0]]
+    start_inner[:2], start_outer[:, :2] = [[1, 0.5], [-0.5, 1]], [[0.5, -1], [1, 0.5]]
+    problem = ss.TwoLayerLinear(teacher_inner, teacher_outer)
+    result = ss.gradient_variance(problem, ss.SGD(0.1), initial=problem.flatten(start_inner, start_outer),
+                                  batch_sizes=[10, 20], steps=3, runs=3000, record=[1])
+    s = 1 / result.batch_sizes
+    for coefficients, layer in zip(N2, result.by_layer, strict=True):
+        exact = (coefficients * s[:, None] ** np.arange(1, 7)).sum(axis=1)
+        assert_within_sigma(layer.gradient[0], exact, layer.gradient_stderr[0], 4)
+        with pytest.raises(AssertionError):
+            assert_within_sigma(layer.gradient[0], 1.08 * exact, layer.gradient_stderr[0], 4)
+
+
 def test_the_same_on_one_device_and_on_two():
     """The same random numbers; sums are fused differently, so the last bit of a float32 may differ."""
     one, two = online(devices=1), online(devices=2)
@@ -260,10 +303,10 @@ def test_diverged_runs_are_counted_and_left_out():
 def test_typical_run_variances_are_marked(networks, subsets):
     t, f = True, False
     marked = sys.modules["sgdsim.engine.gradient_variance"]._typical
-    np.testing.assert_array_equal(marked(2, 5, [1, 2, 4, 8]),
+    np.testing.assert_array_equal(marked(2, np.arange(5), [1, 2, 4, 8]),
                                   [[f] * 4, [t, f, f, f], [t, t, f, f], [t, t, t, f], [t] * 4])
-    np.testing.assert_array_equal(marked(3, 3, [2, 4, 8]), [[f] * 3, [t, f, f], [t, t, f]])
-    np.testing.assert_array_equal(networks.typical_run, marked(2, 4, [2, 3, 4, 10, 20]))
+    np.testing.assert_array_equal(marked(3, np.arange(3), [2, 4, 8]), [[f] * 3, [t, f, f], [t, t, f]])
+    np.testing.assert_array_equal(networks.typical_run, marked(2, np.arange(4), [2, 3, 4, 10, 20]))
     assert "typical-run variance from step 2 on" in networks.warning
     assert not subsets.typical_run.any() and subsets.warning == ""
 

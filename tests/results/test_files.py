@@ -104,7 +104,7 @@ def variance(**changes):
     carrying = ["gradient", "full_gradient", "loss"]
     carrying += [f"{name} {layer}" for name in carrying[:2] for layer in ("W1", "W2")]
     return ss.GradientVarianceResult(**{
-        "batch_sizes": np.array([2, 8]), **tables,
+        "step": np.array([0, 3, 10]), "batch_sizes": np.array([2, 8]), **tables,
         "by_layer": (LayerVariance("W1", **one), LayerVariance("W2", **two)),
         "gradient_covariance": None, "runs": 200, "runs_left": np.full((3, 2), 200),
         "effective_runs": {name: table(3, 2) for name in carrying}, "diverged": np.array([0, 0]),
