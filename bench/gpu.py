@@ -98,7 +98,7 @@ def few_chains(chains: int = 1000, steps: int = 200_000) -> list[Row]:
     return [(f"D=10, {chains:,} chains, against the plain loop", f"{seconds['plain'] / seconds['fused']:.1f} x", "5 x")]
 
 
-def network(chains: int = 1000, steps: int = 50) -> list[Row]:
+def network(chains: int = 1000, steps: int = 200) -> list[Row]:
     """Two layers, 64-256-128: steps against their matrix products alone, float32 without TF32."""
     rng = np.random.default_rng(0)
     p, hidden, outputs = 64, 256, 128
@@ -117,9 +117,10 @@ def network(chains: int = 1000, steps: int = 50) -> list[Row]:
 
         return jax.lax.fori_loop(0, count, once, jnp.float32(0))
 
-    how = {"batch_size": 256, "chains": chains, "steps": steps, "statistics": (), "initial": start, "progress": False}
+    how = {"batch_sizes": [256], "runs": chains, "steps": steps, "record": [steps - 1], "initial": start,
+           "progress": False}  # fmt: skip
     seconds = race({"products": lambda: products(pairs, steps).block_until_ready(),
-                    "sgdsim": lambda: ss.simulate(problem, ss.SGD(0.01), **how)}, rounds=3)  # fmt: skip
+                    "sgdsim": lambda: ss.gradient_variance(problem, ss.SGD(0.01), **how)}, rounds=3)  # fmt: skip
     return [(f"64-256-128, {chains:,} chains, b=256", f"{seconds['sgdsim'] / steps * 1e3:.3g} ms a step, "
              f"{seconds['products'] / seconds['sgdsim']:.2f} of its matrix products", "0.5")]  # fmt: skip
 

@@ -71,17 +71,17 @@ def ensemble() -> list[dict[str, object]]:
 
 
 GROWTH = {
-    "chains": ([4_096, 8_192, 16_384, 32_768], lambda value: Task(10, 64, value, 400, 100)),
-    "dimension": ([8, 16, 32, 64], lambda value: Task(value, 64, 8_192, 200, 100)),
-    "batch": ([4, 16, 64, 256], lambda value: Task(10, value, 16_384, 400, 100)),
-    "steps": ([200, 400, 800, 1_600], lambda value: Task(10, 64, 8_192, value, 100)),
+    "chains": ([32_768, 65_536, 131_072, 262_144], lambda value: Task(10, 64, value, 400, 100)),
+    "dimension": ([8, 16, 32, 64], lambda value: Task(value, 64, 65_536, 200, 100)),
+    "batch": ([4, 16, 64, 256], lambda value: Task(10, value, 65_536, 400, 100)),
+    "steps": ([200, 400, 800, 1_600], lambda value: Task(10, 64, 65_536, value, 100)),
 }
 
 
 def growth() -> list[dict[str, object]]:
     """Time against chains, D, b and steps; the exponent is that of a fitted power."""
     rows: list[dict[str, object]] = []
-    for who, make, shrink in (("sgdsim", ensembles.sgdsim, 1), ("handwritten_jax", ensembles.handwritten_jax, 64)):
+    for who, make, shrink in (("sgdsim", ensembles.sgdsim, 1), ("handwritten_jax", ensembles.handwritten_jax, 512)):
         for axis, (values, task) in GROWTH.items():
             seconds = []
             for value in values:
