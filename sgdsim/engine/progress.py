@@ -32,7 +32,7 @@ class ProgressBar:
 
     def _start(self) -> None:
         try:
-            from rich import progress
+            from rich import console, progress
         except ImportError:
             self._wanted = False
             return
@@ -42,7 +42,8 @@ class ProgressBar:
             progress.TaskProgressColumn(),
             progress.TimeRemainingColumn(),
         )
-        self._bar = progress.Progress(*columns, transient=True)
+        # What a script prints may go to a file: the bar stays out of it.
+        self._bar = progress.Progress(*columns, console=console.Console(stderr=True), transient=True)
         self._bar.start()
         self._task = self._bar.add_task(self._label, total=self._total)
         # The clock began before the bar was shown: without this the time left would be too short.
@@ -54,5 +55,10 @@ class ProgressBar:
 
 
 def _interactive() -> bool:
-    notebook = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
-    return notebook or sys.stderr.isatty()
+    return sys.stderr.isatty() or (_in_notebook() and importlib.util.find_spec("ipywidgets") is not None)
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a kernel; one that starts kernels has imported the same modules."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

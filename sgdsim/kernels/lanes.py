@@ -18,7 +18,7 @@ from sgdsim.kernels.gaussian import DirectGaussianKernel, GaussianKernel
 from sgdsim.kernels.quadratic import QuadraticKernel
 
 # Parameters, state and operators may fill so many of a thread's 255 registers; the rest are for random numbers.
-_REGISTERS = 160
+_REGISTERS = 128
 # A dense operator has D^2 numbers: those of ten parameters take all registers and spill none.
 _WIDEST_DENSE = 10
 

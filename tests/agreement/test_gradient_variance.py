@@ -67,7 +67,7 @@ def test_shuffled_passes():
     assert ss.compare(simulated, fresh).disagrees
 
 
-@pytest.mark.parametrize("label_noise", [0.0, 0.5])
+@pytest.mark.parametrize("label_noise", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_two_layers(label_noise):
     problem = ss.TwoLayerLinear([[0.5, 1.0], [0.0, 0.3]], [[1.0, 0.0]], label_noise)
     start = ([[1.0, 0.0], [0.0, -1.0]], [[1.0, 0.5]])

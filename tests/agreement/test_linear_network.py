@@ -11,7 +11,7 @@ from sgdsim.compare import AGREE, DISAGREE
 TEACHER = ([[1.2, 0.3, 0.0], [-0.2, 1.0, 0.4]], [[1.4, 0.2], [-0.3, 0.9]])
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.6])
+@pytest.fixture(scope="module", params=[0.0, pytest.param(0.6, marks=pytest.mark.slow)])
 def run(request):
     problem = ss.TwoLayerLinear(*TEACHER, label_noise=0.3)
     optimizer = ss.SGD(0.05 * (1 - request.param), request.param)

@@ -38,6 +38,7 @@ def test_a_linear_network_has_the_exact_stationary_law(assert_within_sigma):
                             np.diag(result.covariance_stderr), comparisons=9)
 
 
+@pytest.mark.slow
 def test_gradient_noise_of_chains_that_stay_is_the_exact_one(assert_within_sigma):
     labels = (X[:, 0] > 0).astype(int)
     problem = ss.FlaxNetwork(nn.Sequential([nn.Dense(2), nn.tanh, nn.Dense(2)]), X, labels, "cross_entropy")

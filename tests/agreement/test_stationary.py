@@ -35,7 +35,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# What these hold is held by their siblings in part.
+SLOW = {"data, large subsets", "data, decay and noise"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES])
 def test_simulation_agrees_with_theory(name, assert_within_sigma):
     problem, optimizer, b, sampling = CASES[name]
     result = ss.simulate(problem, optimizer, batch_size=b, sampling=sampling, initial=problem.minimum, **LONG)

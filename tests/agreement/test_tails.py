@@ -57,6 +57,7 @@ def without_the_rule(monkeypatch):
     monkeypatch.setattr(sys.modules["sgdsim.compare"], "heavy_tails", lambda result, prediction=None: "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "batch"), [(0.6, 1)])
 def test_no_fourth_moment_no_false_alarm(monkeypatch, rate, batch):
     """Index 2.3: the variance converges from below, with a standard error far too small."""

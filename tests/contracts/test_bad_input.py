@@ -683,7 +683,7 @@ def test_the_command_line_refuses_in_one_line(name, csv, monkeypatch, capsys):
     check_refusal(left.value.code, printed.out, printed.err, says)
 
 
-@pytest.mark.parametrize("name", ["missing cell", "unknown experiment"])
+@pytest.mark.parametrize("name", ["missing cell", pytest.param("unknown experiment", marks=pytest.mark.slow)])
 def test_so_does_the_command_itself(name, csv):
     arguments, says = COMMANDS[name]
     done = subprocess.run(

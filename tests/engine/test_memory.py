@@ -90,6 +90,7 @@ def test_passes_are_found_and_change_no_bit(free):
         np.testing.assert_array_equal(parts.record[name], series, err_msg=name)
 
 
+@pytest.mark.slow
 def test_passes_may_end_anywhere_in_a_grid_and_in_a_product():
     """Three units a pass, two blocks a point; a network's product is measured with matrix products on the host."""
     network = ss.TwoLayerLinear([[1.0, 0.2], [0.3, 0.8]], [[1.0, -0.5]], label_noise=0.3)

@@ -45,7 +45,7 @@ def largest_errors(batch_sizes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [EVERY, FAST], ids=["every", "beyond"])
+@pytest.mark.parametrize("sizes", [pytest.param(EVERY, marks=pytest.mark.slow), FAST], ids=["every", "beyond"])
 def test_quantile_is_accurate(sizes, dtype):
     q_error, root_error = largest_errors(sizes, dtype)
     assert root_error <= BOUNDS[dtype]

@@ -24,7 +24,8 @@ draw = jax.jit(lambda kernel, key, w, state: kernel.draw(key, w, state)[0])
 
 @pytest.mark.parametrize(
     ("sampling", "b", "subset"),
-    [("with_replacement", 3, "with_replacement"), ("without_replacement", 5, "without_replacement"),
+    [("with_replacement", 3, "with_replacement"),
+     pytest.param("without_replacement", 5, "without_replacement", marks=pytest.mark.slow),
      ("without_replacement", 2, "without_replacement"), ("epochs", 2, "without_replacement")],
 )  # fmt: skip
 def test_draws_have_the_covariance_of_examples_and_labels(sampling, b, subset, assert_within_sigma):

@@ -87,6 +87,7 @@ def test_with_s_times_c_the_batch_size_cancels():
     np.testing.assert_allclose(steps, [np.linalg.inv(FISHER)] * 3, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_compilation_for_a_sweep_and_the_same_numbers_on_any_number_of_devices(compilations):
     settings = {"batch_size": 8, "chains": 256, "steps": 20, "burn_in": 10}
     ss.sweep(PROBLEM, ss.NaturalGradient(0.1), learning_rate=[0.1, 0.2], **settings)

@@ -47,6 +47,7 @@ def test_exact_covariance_is_that_of_all_batches():
         np.testing.assert_allclose(found, truth, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_network_and_its_function_agree():
     module = nn.Sequential((nn.Dense(3), nn.tanh, nn.Dense(2)))
     x, y = data.normal(size=(9, 2)), data.integers(0, 2, size=9)

@@ -92,7 +92,7 @@ def differences(function, w, step=1e-5):
     return np.array([(function(w + e) - function(w - e)) / (2 * step) for e in step * np.eye(len(w))])
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.9])
+@pytest.mark.parametrize("beta", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_gradients_are_those_of_finite_differences(beta):
     with jax.enable_x64(True):
         w = NET.random_start(seed=3, chains=1)[0]
