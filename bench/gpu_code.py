@@ -37,6 +37,7 @@ CASES = {
     "D=10, b=64, momentum": (REGRESSION, ss.SGD(0.1, momentum=0.9), 64),
     "D=10, b=64, Adam": (REGRESSION, ss.Adam(0.01), 64),
     "D=10, b=64, dense": (ss.LinearRegression(ROTATION * SPECTRUM @ ROTATION.T, label_noise=0.5), ss.SGD(0.1), 64),
+    "D=20, b=64": (ss.LinearRegression(np.linspace(1.0, 0.1, 20), label_noise=0.5), ss.SGD(0.1), 64),
     "D=10, b=4": (REGRESSION, ss.SGD(0.1), 4),
 }
 # 64 lanes a clock and multiprocessor on this chip, where floating-point arithmetic has 128.

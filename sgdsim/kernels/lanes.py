@@ -17,8 +17,8 @@ from sgdsim.kernels.chi_square import ChiSquareExact, ChiSquareQuantile
 from sgdsim.kernels.gaussian import DirectGaussianKernel, GaussianKernel
 from sgdsim.kernels.quadratic import QuadraticKernel
 
-# Parameters, state and operators may fill so many of a thread's 255 registers; the rest are for random numbers.
-_REGISTERS = 128
+# Parameters, state and operators may fill so many of a thread's 255 registers; 128 would fit, but compile for minutes.
+_REGISTERS = 80
 # A dense operator has D^2 numbers: those of ten parameters take all registers and spill none.
 _WIDEST_DENSE = 10
 

@@ -187,8 +187,8 @@ def test_it_is_used_where_it_applies_and_nowhere_else():
     assert asked(problem, ss.AdamMini(0.1, blocks=[[0, 1], [2]])) is None
     assert asked(problem, ss.SGD(0.1), batch_sizes=[4, 8]) is None
     assert asked(problem, ss.SGD(0.1), batch_sizes=[16, 64]) is many_steps
-    assert asked(ss.LinearRegression(np.ones(32)), ss.SGD(0.1)) is many_steps
-    assert asked(ss.LinearRegression(np.ones(33)), ss.SGD(0.1)) is None
+    assert asked(ss.LinearRegression(np.ones(20)), ss.SGD(0.1)) is many_steps
+    assert asked(ss.LinearRegression(np.ones(21)), ss.SGD(0.1)) is None
     assert asked(ss.LinearRegression(np.eye(12)), ss.SGD(0.1)) is None
 
 
