@@ -192,7 +192,7 @@ def test_exact_zeros_agree_within_rounding():
 def test_false_alarms_are_as_rare_as_promised(dimension):
     prediction = make_prediction(dimension)
     rng = np.random.default_rng(dimension)
-    runs = 300
+    runs = 600
     alarms = sum(compare(make_result(prediction, rng=rng), prediction, error_rate=0.1).disagrees for _ in range(runs))
     assert abs(alarms / runs - 0.1) < 4 * np.sqrt(0.09 / runs)
 

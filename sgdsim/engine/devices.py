@@ -70,13 +70,15 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
     """Arrays whose first axis is units, each process putting its own units on its own devices."""
     if mesh is None:
         return tree
-    spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
-    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), spread, lambda i: np.asarray(x)[i]), tree)
+    return _put(tree, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])))
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
     """The same arrays on every device, there before the first call: handed over as NumPy they go there at each."""
     if mesh is None:
         return jax.device_put(tree)
-    same = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), same, lambda i: np.asarray(x)[i]), tree)
+    return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _put(tree: Any, where: NamedSharding) -> Any:
+    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), where, lambda i: np.asarray(x)[i]), tree)

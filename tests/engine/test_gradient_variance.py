@@ -243,13 +243,13 @@ def test_wide_layers_are_measured_like_narrow_ones(assert_within_sigma):
     start_inner[:2], start_outer[:, :2] = [[1, 0.5], [-0.5, 1]], [[0.5, -1], [1, 0.5]]
     problem = ss.TwoLayerLinear(teacher_inner, teacher_outer)
     result = ss.gradient_variance(problem, ss.SGD(0.1), initial=problem.flatten(start_inner, start_outer),
-                                  batch_sizes=[10, 20], steps=3, runs=3000, record=[1])
+                                  batch_sizes=[10, 20], steps=3, runs=40_000, record=[1])
     s = 1 / result.batch_sizes
     for coefficients, layer in zip(N2, result.by_layer, strict=True):
         exact = (coefficients * s[:, None] ** np.arange(1, 7)).sum(axis=1)
         assert_within_sigma(layer.gradient[0], exact, layer.gradient_stderr[0], 4)
         with pytest.raises(AssertionError):
-            assert_within_sigma(layer.gradient[0], 1.08 * exact, layer.gradient_stderr[0], 4)
+            assert_within_sigma(layer.gradient[0], 1.03 * exact, layer.gradient_stderr[0], 4)
 
 
 def test_the_same_on_one_device_and_on_two():

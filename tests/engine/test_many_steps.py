@@ -85,13 +85,13 @@ def test_one_step_has_the_mean_and_covariance_of_a_minibatch(name, assert_within
     assert_within_sigma(z, 0, 1, comparisons=9 * len(LAWS))
 
 
-def test_a_covariance_off_by_four_percent_would_be_seen(assert_within_sigma):
+def test_a_covariance_off_by_three_percent_would_be_seen(assert_within_sigma):
     problem, batch_size = LAWS["b=64, quantile"]
     w = np.array([0.3, 0.7, -0.4])
     mean, covariance = moments(problem, batch_size, w)
     g = gradients(problem, batch_size, w, 60_000, 1)
     with pytest.raises(AssertionError):
-        assert_within_sigma(z_scores(g, mean, 1.04 * covariance), 0, 1, comparisons=9 * len(LAWS))
+        assert_within_sigma(z_scores(g, mean, 1.03 * covariance), 0, 1, comparisons=9 * len(LAWS))
 
 
 def test_the_whole_law_is_that_of_the_step_by_step_kernel():
@@ -161,12 +161,13 @@ def test_a_whole_run_agrees_with_theory(monkeypatch):
     fused = functools.partial(many_steps, interpret=True)
     monkeypatch.setattr(ensemble, "many_steps_of", lambda platform, *rest: many_steps_of("gpu", *rest) and fused)
     problem, optimizer = ss.LinearRegression([1.0, 0.5], label_noise=0.5), ss.SGD(0.3)
-    result = ss.simulate(problem, optimizer, batch_size=8, chains=2000, steps=300, burn_in=60, seed=4)
+    result = ss.simulate(problem, optimizer, batch_size=8, chains=4000, steps=300, burn_in=60, seed=4)
     assert result.provenance["steps_per_launch"] == "many" and result.status == "ok"
     prediction = ss.solver.predict(problem, optimizer, batch_size=8)
     assert {row.verdict for row in ss.compare(result, prediction).rows} == {"agree"}
-    off = [abs(row.simulated - 1.05 * row.predicted) / row.stderr for row in ss.compare(result, prediction).rows]
-    assert max(off) > 5  # 5% would be seen
+    rows = [row for row in ss.compare(result, prediction).rows if row.predicted]
+    off = {row.quantity: abs(row.simulated - 1.03 * row.predicted) / row.stderr for row in rows}
+    assert len(off) == 4 and min(off.values()) > 4, off  # 3% would be seen in each of them
 
 
 def asked(problem, optimizer, **options):
