@@ -9,8 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DOCS_STAMP := $(VENV)/.installed-docs
 PEERS_STAMP := .venv-peers/.installed
+TPU_STAMP := .venv-tpu/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN := $(BIN)/python -m
 
@@ -21,7 +21,7 @@ DOCTEST := XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_llvm_disabl
 # Figures are drawn to files: no display is needed.
 export MPLBACKEND := Agg
 
-.PHONY: help reproduce check test test-all bench bench-peers docs clean
+.PHONY: help reproduce check test test-all bench bench-peers bench-tpu docs clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,16 +36,17 @@ $(BIN)/python:
 $(STAMP): pyproject.toml | $(BIN)/python
 	@echo "installing sgdsim with all extras into $(VENV) (a few minutes the first time)"
 	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[all,test]'
-	@touch $@
-
-$(DOCS_STAMP): $(STAMP)
-	@$(PIP) --editable '.[docs]'
+	@$(PIP) --editable '.[all,test,docs]'
 	@touch $@
 
 $(PEERS_STAMP): pyproject.toml bench/peers/requirements.txt | $(BIN)/python
 	@$(BIN)/python -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -e . -r bench/peers/requirements.txt
+	@touch $@
+
+$(TPU_STAMP): pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m venv .venv-tpu
+	@.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[all,test]' 'jax[tpu]'
 	@touch $@
 
 reproduce: $(STAMP)  ## published figures and a real data set, theory against simulation, into output/
@@ -72,9 +73,13 @@ bench: $(STAMP)  ## speed ratios, into bench/results.json
 bench-peers: $(PEERS_STAMP)  ## the same task in other libraries (downloads PyTorch), into bench/peers/results.json
 	.venv-peers/bin/python bench/peers/run.py
 
-docs: $(DOCS_STAMP)  ## the web pages, into site/
+bench-tpu: $(TPU_STAMP)  ## TPU pods compiled and counted, on any machine (downloads the compiler), into bench/tpu.md
+	.venv-tpu/bin/python bench/tpu.py
+	.venv-tpu/bin/python -m pytest tests/engine/run/test_tpu_compiler.py -m slow
+
+docs: $(STAMP)  ## the web pages with the notebooks and what they print, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 clean:  ## remove everything that make created
-	rm -rf $(VENV) .venv-peers output site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers .venv-tpu output site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ import scipy.linalg
 from timing import race
 
 import sgdsim as ss
-from sgdsim.experiments.diagonal_network import final_decay
+from sgdsim.experiments.slow_dynamics.diagonal_network import final_decay
 
 Row = dict[str, object]
 BLOCK = 4096
@@ -200,7 +200,7 @@ def diagonal() -> list[Row]:
 def lyapunov() -> list[Row]:
     """Discrete Lyapunov equations against SciPy, and their residual; small ones at several spectral radii."""
     rng = np.random.default_rng(0)
-    solve, scipy_solve = ss.solver.discrete_lyapunov, scipy.linalg.solve_discrete_lyapunov
+    solve, scipy_solve = ss.solver.linear_algebra.discrete_lyapunov, scipy.linalg.solve_discrete_lyapunov
 
     def system(n: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
         a, q = rng.normal(size=(n, n)), rng.normal(size=(n, n))

@@ -16,9 +16,10 @@ from jax.experimental.pallas import triton
 from timing import race
 
 import sgdsim as ss
-from sgdsim.engine import ensemble
-from sgdsim.engine.many_steps import LANES
-from sgdsim.kernels import lanes, random
+from sgdsim.engine.plan import plan_run
+from sgdsim.engine.run.pallas_steps import THREADS
+from sgdsim.kernels import pallas_laws
+from sgdsim.kernels.draws import random
 
 Row = tuple[str, str, str]
 MILLION = 1_000_000
@@ -40,20 +41,20 @@ def normals_alone(number: int, chains: int, steps: int, interpret: bool = False)
     """Nothing but `number` normals for each chain and step, in registers: the floor of any such kernel."""
 
     def program(key_ref: object, out_ref: object) -> None:
-        chain = (pl.program_id(0) * LANES + jax.lax.iota(np.int32, LANES)).astype(np.uint32) * np.uint32(64)
+        chain = (pl.program_id(0) * THREADS + jax.lax.iota(np.int32, THREADS)).astype(np.uint32) * np.uint32(64)
         key = (key_ref[0], key_ref[1])
 
         def step(t: object, total: jax.Array) -> jax.Array:
-            now = jnp.full(LANES, t, np.int32).astype(np.uint32)
-            return total + sum(lanes.normals(lambda i: random.threefry(key, (now, chain + np.uint32(i))), number))
+            now = jnp.full(THREADS, t, np.int32).astype(np.uint32)
+            return total + sum(pallas_laws.normals(lambda i: random.threefry(key, (now, chain + np.uint32(i))), number))
 
-        out_ref[:] = jax.lax.fori_loop(0, steps, step, jnp.zeros(LANES, np.float32))
+        out_ref[:] = jax.lax.fori_loop(0, steps, step, jnp.zeros(THREADS, np.float32))
 
     call = jax.jit(pl.pallas_call(
-        program, grid=(-(-chains // LANES),), in_specs=[pl.BlockSpec((2,), lambda i: (0,))],
-        out_specs=pl.BlockSpec((LANES,), lambda i: (i,)),
-        out_shape=jax.ShapeDtypeStruct((-(-chains // LANES) * LANES,), np.float32),
-        compiler_params=triton.CompilerParams(num_warps=LANES // 32), interpret=interpret,
+        program, grid=(-(-chains // THREADS),), in_specs=[pl.BlockSpec((2,), lambda i: (0,))],
+        out_specs=pl.BlockSpec((THREADS,), lambda i: (i,)),
+        out_shape=jax.ShapeDtypeStruct((-(-chains // THREADS) * THREADS,), np.float32),
+        compiler_params=triton.CompilerParams(num_warps=THREADS // 32), interpret=interpret,
     ))  # fmt: skip
     key = jax.random.key_data(jax.random.key(0))
     return lambda: call(key).block_until_ready()
@@ -63,11 +64,11 @@ def step_by_step(run: Callable[[], object]) -> Callable[[], object]:
     """The same run as a plain loop of XLA operations."""
 
     def plain() -> object:
-        chosen, ensemble.many_steps_of = ensemble.many_steps_of, lambda *_: None
+        chosen, plan_run.launch_of = plan_run.launch_of, lambda *_: None
         try:
             return run()
         finally:
-            ensemble.many_steps_of = chosen
+            plan_run.launch_of = chosen
 
     return plain
 
@@ -117,7 +118,7 @@ def network(chains: int = 1000, steps: int = 200) -> list[Row]:
 
         return jax.lax.fori_loop(0, count, once, jnp.float32(0))
 
-    how = {"batch_sizes": [256], "runs": chains, "steps": steps, "record": [steps - 1], "initial": start,
+    how = {"batch_size": [256], "chains": chains, "steps": steps, "record": [steps - 1], "initial": start,
            "progress": False}  # fmt: skip
     seconds = race({"products": lambda: products(pairs, steps).block_until_ready(),
                     "sgdsim": lambda: ss.gradient_variance(problem, ss.SGD(0.01), **how)}, rounds=3)  # fmt: skip

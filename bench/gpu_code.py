@@ -1,4 +1,4 @@
-"""The machine code of `many_steps` for an H200, made without one: registers, spills and instructions of a step.
+"""The machine code of `pallas_steps` for an H200, made without one: registers, spills and instructions of a step.
 
 `pip install triton`, then `python bench/gpu_code.py [case ...]`. XLA has a Triton of its own: its code may differ.
 """
@@ -23,7 +23,8 @@ from triton.backends.compiler import GPUTarget
 
 import sgdsim as ss
 from sgdsim._types import cast
-from sgdsim.engine.many_steps import LANES, is_fusible, many_steps
+from sgdsim.engine.plan.launch import is_fusible
+from sgdsim.engine.run.pallas_steps import THREADS, pallas_steps
 from sgdsim.kernels import make_kernel
 
 CHAINS = 2**17
@@ -61,7 +62,7 @@ def triton_ir(problem: Any, optimizer: Any, batch_size: int) -> str:
     lowering.lower_jaxpr_to_triton_module = spy
     try:
         with use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=AbstractDevice("NVIDIA H200", 132, "gpu"))):
-            many_steps.trace(kernel, optimizer, key, 0, 9, params, state, alive, diverged=1e18).lower(
+            pallas_steps.trace(kernel, optimizer, key, 0, 9, params, state, alive, diverged=1e18).lower(
                 lowering_platforms=("cuda",)
             )
     finally:
@@ -75,7 +76,7 @@ def machine_code(ir: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, "program.ttir"), Path(folder, "program.cubin")
         source.write_text(ir)
-        options = {"num_warps": LANES // 32}
+        options = {"num_warps": THREADS // 32}
         binary.write_bytes(triton.compile(str(source), target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"])
         said = [subprocess.run([tool, what, binary], check=True, capture_output=True, text=True).stdout
                 for what in ("-res-usage", "-sass")]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 import sgdsim as ss
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "statistics"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "estimators"))
 from test_polynomial_fit import CASES, SUBSETS, TWELVE, between, linear_coverage, regression_curve
 
 REPLICATIONS = 2000

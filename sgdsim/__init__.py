@@ -1,43 +1,25 @@
 """sgdsim: a million training runs at once, measured where they settle, held against theory."""
 
-from sgdsim import solver as solver
-from sgdsim import statistics as statistics
-from sgdsim._types import spec as spec
+from typing import TYPE_CHECKING
+
 from sgdsim._version import __version__ as __version__
-from sgdsim.compare import Comparison as Comparison
-from sgdsim.compare import compare as compare
-from sgdsim.compare_variance import compare_gradient_variance as compare_gradient_variance
-from sgdsim.engine import Checkpoint as Checkpoint
-from sgdsim.engine import gradient_variance as gradient_variance
-from sgdsim.engine import simulate as simulate
-from sgdsim.engine import sweep as sweep
-from sgdsim.engine import use_all_cores as use_all_cores
-from sgdsim.engine import use_all_hosts as use_all_hosts
-from sgdsim.optimizers import SGD as SGD
-from sgdsim.optimizers import Adalayer as Adalayer
-from sgdsim.optimizers import Adam as Adam
-from sgdsim.optimizers import AdamE as AdamE
-from sgdsim.optimizers import AdamMini as AdamMini
-from sgdsim.optimizers import AdaptiveGradient as AdaptiveGradient
-from sgdsim.optimizers import DampedNewton as DampedNewton
-from sgdsim.optimizers import NaturalGradient as NaturalGradient
-from sgdsim.optimizers import RMSProp as RMSProp
-from sgdsim.problems import CyclingToy as CyclingToy
-from sgdsim.problems import DatasetRegression as DatasetRegression
-from sgdsim.problems import DeepLinear as DeepLinear
-from sgdsim.problems import DiagonalNetwork as DiagonalNetwork
-from sgdsim.problems import Ellipse as Ellipse
-from sgdsim.problems import FlaxNetwork as FlaxNetwork
-from sgdsim.problems import FromLoss as FromLoss
-from sgdsim.problems import LinearRegression as LinearRegression
-from sgdsim.problems import MatrixFactorization as MatrixFactorization
-from sgdsim.problems import Quadratic as Quadratic
-from sgdsim.problems import TwoLayerLinear as TwoLayerLinear
-from sgdsim.results import GradientVarianceResult as GradientVarianceResult
-from sgdsim.results import Result as Result
-from sgdsim.results import SweepResult as SweepResult
-from sgdsim.results import load as load
-from sgdsim.solver.predict import predict as predict
-from sgdsim.solver.prediction import Prediction as Prediction
-from sgdsim.statistics import PolynomialFit as PolynomialFit
-from sgdsim.statistics import fit_polynomial as fit_polynomial
+
+if TYPE_CHECKING:
+    from sgdsim._public import *
+else:
+
+    def __getattr__(name):
+        """Load the library when a name of it is first asked for: who wants one room, or `--help`, need not wait."""
+        if name == "__all__":
+            return __dir__()
+        if not name.startswith("_"):
+            from sgdsim import _public
+
+            if name in vars(_public):
+                return globals().setdefault(name, getattr(_public, name))
+        raise AttributeError(f"module 'sgdsim' has no attribute {name!r}")
+
+    def __dir__():
+        from sgdsim import _public
+
+        return sorted(name for name in vars(_public) if not name.startswith("_"))

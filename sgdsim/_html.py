@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
 _CELL = "padding:0.15em 0.7em;text-align:{align};vertical-align:top;max-width:34em;overflow-wrap:anywhere"
 _LINE = "border-bottom:1px solid currentColor"
@@ -14,7 +13,7 @@ _NUMBER_STARTS = frozenset("+-.0123456789")
 def table(
     title: str,
     header: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[Sequence[object]],
     *,
     notes: Iterable[str] = (),
     strong: Iterable[str] = (),

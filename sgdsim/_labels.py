@@ -8,6 +8,11 @@ import numpy as np
 
 EQUATIONS = "numbers in brackets: 'Strength of Minibatch Noise in SGD', for SGD; docs/errata.md has what is wrong in it"
 
+# What a run measures unless told otherwise; a `Result` that did not has None in its place.
+QUANTITIES = ("mean", "covariance", "noise_covariance", "train_loss", "test_loss", "kurtosis")
+# What theory predicts of them; of a linear network's weights nothing but their product has a law.
+PREDICTED = (*QUANTITIES[:5], "product_mean", "product_covariance")
+
 
 class Label(NamedTuple):
     """One quantity, as it is described in an exported data set."""
@@ -45,6 +50,14 @@ LABELS = {
     "gradient": Label(("step", "batch_size"), _NOISE, "variance of the minibatch-mean gradient"),
     "full_gradient": Label(("step", "batch_size"), _NOISE, "variance of the full gradient at w_t"),
     "loss": Label(("step", "batch_size"), _LOSS, "expected loss"),
+    "gradient_covariance": Label(
+        ("step", "batch_size", "batch_size_"), "loss^4 w^-4", "covariance of the errors of `gradient`"
+    ),
+    "runs_left": Label(("step", "batch_size"), "1", "runs that had not diverged"),
+    "typical_run": Label(
+        ("step", "batch_size"), "1", "whether rare runs carry the exact variance, which this number then is not"
+    ),
+    "diverged": Label(("batch_size",), "1", "runs that had diverged by the last row"),
 }
 
 

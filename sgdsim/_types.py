@@ -1,18 +1,15 @@
-"""Array aliases, the `spec` decorator that makes frozen pytrees, and dtype helpers."""
+"""Array aliases, and what NumPy and JAX arrays have in common."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 Vector = Float[np.ndarray, "D"]
 Matrix = Float[np.ndarray, "D D"]
@@ -21,79 +18,28 @@ Params = Float[Array, "D *chains"]
 Schedule = Callable[[Any], Any]
 
 T = TypeVar("T")
+# An array of the library it is given: code that is written once for NumPy in float64 and for JAX.
+ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
+AnyArray = np.ndarray | jax.Array
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
     """Whether `value` is a NumPy or JAX array (tracers included)."""
     return isinstance(value, np.ndarray | np.generic | jax.Array)
 
 
-def _is_leaf(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return any(_is_leaf(item) for item in value)
-    return is_array(value) or getattr(type(value), "_is_spec", False)
+def backend_of(*arrays: object) -> Any:
+    """jax.numpy if one of the arrays is JAX's, else numpy."""
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
-def summary(value: Any) -> str:
-    """One short line for `value`; large arrays show their shape and a digest of their content."""
-    if isinstance(value, np.ndarray | np.generic):
-        if value.size <= 16:
-            return repr(value.tolist())
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:12]
-        return f"<{'x'.join(map(str, value.shape))} array {digest}>"
-    if isinstance(value, jax.Array):
-        return f"<{'x'.join(map(str, value.shape))} array>"
-    return getattr(value, "__name__", None) or repr(value)
-
-
-@dataclass_transform(frozen_default=True, eq_default=False)
-def spec(cls: type[T]) -> type[T]:
-    """Make a frozen dataclass that is a pytree: array fields are leaves, every other field is static.
-
-    `__post_init__` validates what a user hands in; JAX rebuilds instances without running it.
-    """
-    own = vars(cls)
-    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-    names = tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
-
-    def flatten_with_keys(self):
-        values = [(name, getattr(self, name)) for name in names]
-        dynamic = [(name, value) for name, value in values if _is_leaf(value)]
-        static = tuple((name, value) for name, value in values if not _is_leaf(value))
-        keyed = tuple((jax.tree_util.GetAttrKey(name), value) for name, value in dynamic)
-        return keyed, (tuple(name for name, _ in dynamic), static)
-
-    def unflatten(aux, children):
-        instance = object.__new__(cls)
-        for name, value in (*zip(aux[0], children, strict=True), *aux[1]):
-            object.__setattr__(instance, name, value)
-        return instance
-
-    shown = [name for name in inspect.signature(cls).parameters if name in names]
-
-    def describe(self):
-        return f"{cls.__name__}({', '.join(f'{name}={summary(getattr(self, name))}' for name in shown)})"
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
-    if "__repr__" not in own:
-        cls.__repr__ = describe  # type: ignore[method-assign]
-    cls._is_spec = True  # type: ignore[attr-defined]
-    return cls
-
-
-def cast(tree: T, dtype: Any) -> T:
+def cast(tree: T, dtype: DTypeLike) -> T:
     """`tree` with every floating-point leaf as a NumPy array of `dtype`."""
 
-    def convert(leaf: Any) -> Any:
-        return np.asarray(leaf, dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf
+    def convert(leaf: ArrayLike) -> ArrayLike:
+        return np.asarray(leaf, dtype) if jnp.issubdtype(jnp.result_type(leaf), np.floating) else leaf
 
     return jax.tree.map(convert, tree)
-
-
-def set_field(instance: Any, **values: Any) -> None:
-    """Normalise fields of a frozen spec inside its `__post_init__`."""
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
 
 
 def as_matrix(operator: ArrayLike, dimension: int) -> Any:
@@ -105,24 +51,35 @@ def as_matrix(operator: ArrayLike, dimension: int) -> Any:
     return backend.diag(array) if array.ndim == 1 else array
 
 
-def apply(operator: Any, x: Any) -> Any:
+def apply(operator: AnyArray, x: ArrayT) -> ArrayT:
     """`operator @ x` along the first axis of `x` (D, ...); a scalar or length-D diagonal costs O(D)."""
-    if operator.ndim == 0:
-        return operator * x
-    if operator.ndim == 1:
-        return operator.reshape(operator.shape + (1,) * (x.ndim - 1)) * x
+    made: Any
+    if operator.ndim < 2:
+        made = operator if operator.ndim == 0 else operator.reshape(operator.shape + (1,) * (x.ndim - 1))
+        return made * x
     if isinstance(x, np.ndarray) and isinstance(operator, np.ndarray):
         return np.tensordot(operator, x, axes=1)
     # GPUs default float32 products to TF32: three digits.
-    return jnp.tensordot(operator, x, axes=1, precision=jax.lax.Precision.HIGHEST)
+    made = jnp.tensordot(operator, x, axes=1, precision=jax.lax.Precision.HIGHEST)
+    return made
 
 
-def inner(x: Any, y: Any) -> Any:
+def matmul(a: AnyArray, b: ArrayT) -> ArrayT:
+    """`a @ b`, at full precision on every device."""
+    made: Any = b
+    if isinstance(a, jax.Array) or isinstance(b, jax.Array):
+        made = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+        return made
+    return a @ made
+
+
+def inner(x: ArrayT, y: AnyArray) -> ArrayT:
     """The inner product of `x` and `y` over the first axis."""
-    return total(x * y)
+    product: Any = x * y
+    return total(product)
 
 
-def total(x: Any) -> Any:
+def total(x: ArrayT) -> ArrayT:
     """The sum of `x` over the first axis."""
     if isinstance(x, np.ndarray | np.generic):
         return x.sum(axis=0)

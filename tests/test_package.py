@@ -167,6 +167,18 @@ def test_the_wheel_works_with_the_core_alone_and_is_typed(wheel, tmp_path):
         assert done.returncode == 1 and f"wrong.py:{TYPED.count(chr(10)) + 1}:" in done.stdout, (line, done.stdout)
 
 
+def test_every_push_and_every_commit_goes_through_the_same_commands():
+    yaml = pytest.importorskip("yaml")
+    low, below = map(int, re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"]))
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == [f"3.{low}", f"3.{below - 1}"]
+    assert job["steps"][-1]["run"] == "make test PYTHON=python"
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    tools = {hook["entry"].split()[2] for hook in hooks}
+    installed = {re.match(r"[\w-]+", name)[0] for name in PROJECT["project"]["optional-dependencies"]["test"]}
+    assert tools == {"ruff", "mypy", "nbstripout"} <= installed
+
+
 def test_these_tests_run_on_a_supported_python():
     low, high = re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"])
     assert int(low) <= sys.version_info.minor < int(high)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from sgdsim.cli import app
+from sgdsim.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +65,10 @@ def test_commands_exist():
         else:
             options = {option for parameter in known[name].params for option in parameter.opts}
             assert {word for word in rest if word.startswith("--")} <= options
+
+
+def test_a_reader_is_through_in_three_minutes():
+    assert len(README.split()) <= 600
 
 
 def test_links_lead_somewhere():

@@ -1,4 +1,4 @@
-"""The tail index of one heavy-tailed run: `powerlaw` against `statistics.tail_index`, on the same numbers."""
+"""The tail index of one heavy-tailed run: `powerlaw` against `estimators.tail_index`, on the same numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tails(chains: int = 20_000) -> list[dict[str, object]]:
     samples = np.abs(result.final[:, 0].astype(np.float64))
 
     begun = time.perf_counter()
-    ours = ss.statistics.tail_index(samples)
+    ours = ss.estimators.tail_index(samples)
     our_seconds = time.perf_counter() - begun
     begun = time.perf_counter()
     theirs = powerlaw.Fit(samples, verbose=False).power_law
@@ -28,6 +28,6 @@ def tails(chains: int = 20_000) -> list[dict[str, object]]:
     index, error = theirs.alpha - 1, 1.96 * theirs.sigma
     return [
         {"who": "exact", "index": exact},
-        {"who": "sgdsim", "index": ours.index, "low": ours.low, "high": ours.high, "seconds": our_seconds},
+        {"who": "sgdsim", "index": ours.value, "low": ours.low, "high": ours.high, "seconds": our_seconds},
         {"who": "powerlaw", "index": index, "low": index - error, "high": index + error, "seconds": their_seconds},
     ]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgdsim.kernels import random
+from sgdsim.kernels.draws import random
 
 AT_A_TIME = 2**20
 QUARTER = 2**30

@@ -10,13 +10,13 @@ import numpy as np
 from stream import chunks
 
 import sgdsim as ss
-from sgdsim.engine.many_steps import many_steps
-from sgdsim.engine.passes import block_keys
+from sgdsim.engine.plan.passes import block_keys
+from sgdsim.engine.run.pallas_steps import pallas_steps
 from sgdsim.kernels.quadratic import quadratic_kernel
 
 D = 4
 CHAINS = 8192  # two blocks on a CPU
-NOISE = ss.Quadratic(hessian=np.full(D, 1e-30), noise_covariance=np.ones(D))
+NOISE = ss.Quadratic(hessian=np.full(D, 1e-30), example_noise_covariance=np.ones(D))
 
 
 def last(steps: int, seed: int = 0) -> np.ndarray:
@@ -33,9 +33,9 @@ def first_chunk(order: str) -> np.ndarray:
 def on_gpu_threads(steps: int) -> np.ndarray:
     """The same by the program for GPUs, emulated."""
     key = jax.random.fold_in(block_keys(np.uint32(0), np.zeros(1, np.uint32), mesh=None)[0], 2)
-    kernel = jax.tree.map(np.float32, quadratic_kernel(NOISE, 1))
+    kernel = jax.tree.map(np.float32, quadratic_kernel(NOISE, 1, "online", np.float32))
     at, state = np.zeros((D, 256), np.float32), ss.SGD(np.float32(1)).as_optax().init(np.zeros((D, 256), np.float32))
-    moved = many_steps(kernel, ss.SGD(np.float32(1)), key, 0, steps, at, state, np.ones(256, bool), diverged=1e18,
+    moved = pallas_steps(kernel, ss.SGD(np.float32(1)), key, 0, steps, at, state, np.ones(256, bool), diverged=1e18,
                        interpret=True)
     return np.asarray(moved[0])
 

@@ -2,14 +2,14 @@
 
     python bench/rng/stream.py memory | RNG_test stdin32
 
-Keys are those of a run: block, step, then one call of `sgdsim.kernels.random` for the whole block. The order says which
-numbers stand side by side:
+Keys are those of a run: block, step, then one call of `sgdsim.kernels.draws.random` for the whole block. The order says
+which numbers stand side by side:
 
     memory  block 0, step after step, each step as it lies in memory
     chain   block 0, for each chain the numbers that it sees over many steps (--chains 1: over all steps)
     blocks  the same number of many blocks at the same step
     seeds   the same number of runs with seeds 0, 1, 2, ...
-    gpu     the words of `sgdsim.engine.many_steps`: one key, counters of step and chain
+    gpu     the words of `sgdsim.engine.run.pallas_steps`: one key, counters of step and chain
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
-from sgdsim.engine.many_steps import _PAIRS
-from sgdsim.engine.passes import block_keys
-from sgdsim.kernels import random
+from sgdsim.engine.plan.passes import block_keys
+from sgdsim.engine.run.fused_step import PAIRS
+from sgdsim.kernels.draws import random
 
 ORDERS = ("memory", "chain", "blocks", "seeds", "gpu")
 # Words made at a time.
@@ -67,7 +67,7 @@ def one_launch(seed: int, chunk: Any, several: int, rows: int, chains: int, norm
     block = block_keys(np.uint32(seed), jnp.zeros(1, jnp.uint32), mesh=None)[0]
     key = jax.random.key_data(jax.random.fold_in(block, 2))
     step, chain, pair = (jnp.arange(n, dtype=jnp.uint32) for n in (several, chains, rows // 2))
-    counter = np.uint32(_PAIRS) * chain[:, None] + pair
+    counter = np.uint32(PAIRS) * chain[:, None] + pair
     shape = (several, *counter.shape)
     step = jnp.broadcast_to((chunk * several + step)[:, None, None], shape)
     both = random.threefry((key[0], key[1]), (step, jnp.broadcast_to(counter, shape)))

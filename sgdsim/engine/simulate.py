@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from sgdsim.engine.assemble import assemble, provenance
-from sgdsim.engine.checkpoint import Checkpoint, check_checkpoint
-from sgdsim.engine.configure import configure
-from sgdsim.engine.control_variate import controlled, couple_run
-from sgdsim.engine.ensemble import run_ensemble
-from sgdsim.engine.one_pass import Execution
-from sgdsim.engine.passes import Configuration
-from sgdsim.engine.stopping import check_target
-from sgdsim.kernels import make_kernel
-from sgdsim.optimizers import resolve
-from sgdsim.problems import Problem, check_sampling
+import jax
+import optax
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
+
+from sgdsim._specs import own_settings
+from sgdsim.engine.checkpoints.checkpoint import Checkpoint
+from sgdsim.engine.control_variate import controlled
+from sgdsim.engine.plan.grid import one_point
+from sgdsim.engine.plan.plan_run import plan_run
+from sgdsim.engine.run.assemble import assemble
+from sgdsim.engine.run.loop import run
+from sgdsim.optimizers import Optimizer
+from sgdsim.problems import BatchSizes, Problem
 from sgdsim.results import Result
 from sgdsim.statistics import Statistic
 
 
+@own_settings
 def simulate(
     problem: Problem,
-    optimizer: Any,
+    optimizer: Optimizer | optax.GradientTransformation,
     *,
-    batch_size: int,
+    batch_size: BatchSizes,
     chains: int,
     steps: int,
     burn_in: int = 0,
     seed: int = 0,
     sampling: str | None = None,
     statistics: Sequence[Statistic] | None = None,
-    initial: Any = None,
+    initial: ArrayLike | None = None,
     record: int | Sequence[int] | None = None,
-    dtype: Any = None,
-    devices: Any = None,
+    dtype: DTypeLike | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
     passes: int | str | None = None,
     target_stderr: float | Mapping[str, float] | None = None,
     control_variate: bool = False,
+    keep_groups: bool | None = None,
 ) -> Result:
     """Run independent training runs and measure where they settle.
 
     Args:
         problem: what is learned.
         optimizer: a sgdsim optimizer, or any optax transformation (one copy for each chain).
-        batch_size: examples in a minibatch; for Gaussian problems it costs nothing.
+        batch_size: examples in a minibatch; for Gaussian problems it costs nothing. A list (one for each step) or a
+            function of the step is a schedule.
         chains: independent runs.
         steps: optimizer steps of every chain.
         burn_in: steps before measuring starts; take several relaxation times 1/(learning rate x curvature).
@@ -72,6 +77,8 @@ def simulate(
             time doubles. For SGD on `Quadratic`, `LinearRegression` and `DatasetRegression`; `result.control_gain` says
             how many times fewer chains are needed. The covariance of the companion is theory of its own: for a test
             of theory against simulation alone leave it off.
+        keep_groups: whether to keep what `result.derive` needs of 64 independent groups of chains: their totals, then
+            every quantity without each of them. None is yes where that takes at most 64 MiB.
 
     Returns:
         A `Result`; diverged chains are counted there and leave the statistics at the step they diverge.
@@ -79,7 +86,10 @@ def simulate(
     Raises:
         ValueError: an argument is outside its range, the run does not fit into memory, or the checkpoint is of
             another run (what differs is named): before anything is compiled.
-        ImportError: `checkpoint` is given and orbax-checkpoint is not installed.
+
+    Warns:
+        NotSettled: curvature and learning rate say that more than a tenth of the variance of the slowest direction will
+            be missing on average. Not where nothing is measured or `record` follows the run.
 
     Examples:
         >>> import sgdsim as ss
@@ -88,19 +98,12 @@ def simulate(
         >>> result.status, result.covariance.shape
         ('ok', (2, 2))
     """
-    run = configure(
-        problem, optimizer, chains=chains, steps=steps, burn_in=burn_in, seed=seed, statistics=statistics,
-        initial=initial, record=record, dtype=dtype,
+    grid = one_point(problem, optimizer, batch_size, sampling)
+    plan = plan_run(
+        problem, optimizer, grid, chains=chains, steps=steps, burn_in=burn_in, seed=seed, statistics=statistics,
+        initial=initial, record=record, dtype=dtype, devices=devices, checkpoint=checkpoint, progress=progress,
+        passes=passes, target_stderr=target_stderr, control_variate=control_variate,
     )
-    size, mode = check_sampling(problem, batch_size, sampling)
-    simulated: Any = problem
-    if control_variate:
-        simulated, run = couple_run(problem, run, size, mode)
-    kernel = make_kernel(simulated, size, mode, run.dtype)
-    optimizers = [] if run.optimizer is None else [resolve(run.optimizer, simulated, size)]
-    execution = Execution(devices, progress, check_checkpoint(checkpoint), passes, check_target(target_stderr, run),
-                          {"optimizer": optimizer, "batch_size": size, "sampling": mode})
-    ensemble = run_ensemble(simulated, [kernel], optimizers, [Configuration(0, 0)], run, execution)
-    origin = provenance(problem, optimizer, size, mode, kernel, run, ensemble) | {"control_variate": control_variate}
-    result = assemble(ensemble.measured[0], run, ensemble, origin)
-    return controlled(result, ensemble, run, simulated, size, mode) if control_variate else result
+    ensemble = run(plan)
+    result = assemble(ensemble, 0, keep_groups)
+    return controlled(result, ensemble, keep_groups) if control_variate else result

@@ -1,58 +1,64 @@
-"""`sweep`: a grid of batch sizes and learning rates in one compilation."""
+"""`sweep`: a grid of batch sizes, learning rates and other hyperparameters in one compilation."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
-from sgdsim import _checks
-from sgdsim.engine.assemble import assemble, provenance
-from sgdsim.engine.checkpoint import Checkpoint, check_checkpoint
-from sgdsim.engine.configure import configure
-from sgdsim.engine.ensemble import run_ensemble
-from sgdsim.engine.one_pass import Execution
-from sgdsim.engine.passes import Configuration
-from sgdsim.engine.stopping import check_target
-from sgdsim.kernels import make_kernel
-from sgdsim.optimizers import resolve
-from sgdsim.problems import Problem, check_sampling
+import jax
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
+
+from sgdsim._specs import own_settings
+from sgdsim.engine.checkpoints.checkpoint import Checkpoint
+from sgdsim.engine.plan.grid import combinations
+from sgdsim.engine.plan.plan_run import plan_run
+from sgdsim.engine.run.assemble import assemble
+from sgdsim.engine.run.loop import run
+from sgdsim.optimizers import Optimizer
+from sgdsim.problems import Problem
 from sgdsim.results import SweepResult
 from sgdsim.statistics import Statistic
 
 
+@own_settings
 def sweep(
     problem: Problem,
-    optimizer: Any,
+    optimizer: Optimizer,
     *,
     batch_size: Sequence[int] | int,
     learning_rate: Sequence[float] | float | None = None,
+    zip: bool = False,
     chains: int,
     steps: int,
     burn_in: int = 0,
     seed: int = 0,
     sampling: str | None = None,
     statistics: Sequence[Statistic] | None = None,
-    initial: Any = None,
+    initial: ArrayLike | None = None,
     record: int | Sequence[int] | None = None,
-    dtype: Any = None,
-    devices: Any = None,
+    dtype: DTypeLike | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
     passes: int | str | None = None,
     target_stderr: float | Mapping[str, float] | None = None,
+    keep_groups: bool | None = None,
+    **hyperparameters: Sequence[float] | float,
 ) -> SweepResult:
-    """Simulate every pair of a batch size and a learning rate; arguments as for `simulate`.
+    """Simulate every combination of batch size, learning rate and other hyperparameters; arguments as for `simulate`.
 
     Every point uses the same seed, hence common random numbers: differences along an axis are sharper
     than the standard errors of the points say, and the points are not independent of each other.
 
     Args:
         problem: what is learned.
-        optimizer: a sgdsim optimizer; its learning rate is replaced by each of `learning_rate`.
+        optimizer: a sgdsim optimizer; what is swept takes the place of its own.
         batch_size: one or several batch sizes.
         learning_rate: one or several rates; None keeps the optimizer's own.
+        zip: walk through all lists side by side, as Python's zip does, instead of combining each with each; they are
+            equally long, or single values. The one axis is then called point.
         chains: independent runs of every point.
         steps: optimizer steps of every chain.
         burn_in: steps before measuring starts.
@@ -67,12 +73,15 @@ def sweep(
         progress: as for `simulate`.
         passes: as for `simulate`.
         target_stderr: as for `simulate`; every point must meet it.
+        keep_groups: as for `simulate`; None keeps them where those of all points take at most 64 MiB.
+        hyperparameters: one or several values of any other number that the optimizer has, by its name: momentum, b1,
+            b2, eps, weight_decay, exponent.
 
     Returns:
-        A `SweepResult` with the named axes batch_size and learning_rate.
+        A `SweepResult` with the named axes batch_size, learning_rate, and one for each of `hyperparameters`.
 
     Raises:
-        ValueError: an argument is outside its range, or an axis is empty.
+        ValueError: an argument is outside its range, an axis is empty, or the optimizer has no such number.
 
     Examples:
         >>> import sgdsim as ss
@@ -82,40 +91,15 @@ def sweep(
         >>> grid.covariance.shape
         (2, 2, 1, 1)
     """
-    run = configure(
-        problem, optimizer, chains=chains, steps=steps, burn_in=burn_in, seed=seed, statistics=statistics,
-        initial=initial, record=record, dtype=dtype,
+    swept = {"learning_rate": learning_rate, **hyperparameters}
+    grid = combinations(problem, optimizer, batch_size, swept, sampling, zip)
+    plan = plan_run(
+        problem, optimizer, grid, chains=chains, steps=steps, burn_in=burn_in, seed=seed, statistics=statistics,
+        initial=initial, record=record, dtype=dtype, devices=devices, checkpoint=checkpoint, progress=progress,
+        passes=passes, target_stderr=target_stderr,
     )
-    sizes = [check_sampling(problem, b, sampling) for b in _axis("batch_size", batch_size)]
-    if learning_rate is None:
-        if run.optimizer is None or callable(run.optimizer.learning_rate):
-            raise _checks.error("learning_rate", None, "a list of rates",
-                                "sweep over a sgdsim optimizer such as ss.SGD, with learning_rate=[...]")
-        learning_rate = float(run.optimizer.learning_rate)
-    if run.optimizer is None:
-        remedy = "the rate of an optax transformation is fixed: use ss.SGD or ss.Adam"
-        raise _checks.error("optimizer", optimizer, "a sgdsim optimizer", remedy)
-    rates = [_checks.positive("learning_rate", rate) for rate in _axis("learning_rate", learning_rate)]
-    kernels = [make_kernel(problem, size, mode, run.dtype) for size, mode in sizes]
-    optimizers: list[Any] = [dataclasses.replace(run.optimizer, learning_rate=rate) for rate in rates]  # type: ignore[type-var]
-    resolved = [resolve(optimizer, problem, size) for size, _ in sizes for optimizer in optimizers]
-    grid = [(i, j) for i in range(len(sizes)) for j in range(len(rates))]
-    configurations = [Configuration(i, k) for k, (i, _) in enumerate(grid)]
-    execution = Execution(devices, progress, check_checkpoint(checkpoint), passes, check_target(target_stderr, run),
-                          {"optimizer": run.optimizer, "learning_rate": rates, "batch_size": [b for b, _ in sizes],
-                           "sampling": sizes[0][1]})
-    ensemble = run_ensemble(problem, kernels, resolved, configurations, run, execution)
-    results = [
-        assemble(measured, run, ensemble,
-                 provenance(problem, optimizers[j], *sizes[i], kernels[i], run, ensemble))
-        for measured, (i, j) in zip(ensemble.measured, grid, strict=True)
-    ]
-    axes: dict[str, list[Any]] = {"batch_size": [size for size, _ in sizes], "learning_rate": rates}
-    return SweepResult(axes, results)
-
-
-def _axis(name: str, values: Any) -> list[Any]:
-    points = _checks.sequence(name, values)
-    if not points or len({str(point) for point in points}) < len(points):
-        raise _checks.error(name, values, "one or more distinct values", f"try {name}=[1, 2]")
-    return points
+    ensemble = run(plan)
+    results = [assemble(ensemble, point, keep_groups) for point in range(len(plan.points))]
+    optimizers = [cast(Optimizer, point.asked) for point in plan.points]
+    axes = {"point": list(range(len(results)))} if zip else dict(plan.axes)
+    return SweepResult(axes, results, (problem, optimizers))

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from bokeh.models import ColumnDataSource, Legend, LegendItem, LogTickFormatter, Range1d, Span, TeeHead, Whisker
+from bokeh.models import (
+    ColumnDataSource,
+    GlyphRenderer,
+    Legend,
+    LegendItem,
+    LogTickFormatter,
+    Range1d,
+    Span,
+    TeeHead,
+    Whisker,
+)
 from bokeh.plotting import figure
 
-from sgdsim.explore.model import Curves, Law, Simulated, Theory
+from sgdsim.explore.model import Curves, ShownLaw, Simulated, Theory
 from sgdsim.plots.style import APPROXIMATIONS, GUIDE, INK
 
 SIZE = 350
 QUANTITIES = {"test_loss": "test loss", "trace": "trace of Σ"}
 _DASHES = {"exact": "solid", "hessian": "dashed", "continuous": "dashdot"}
 # Not empty lists: the legend shows no sign for what has no points.
-_EMPTY: dict[str, Any] = {"x": [math.nan], "y": [math.nan]}
-_NO_POINT: dict[str, Any] = _EMPTY | {"low": [math.nan], "high": [math.nan]}
+_EMPTY: dict[str, Sequence[float]] = {"x": [math.nan], "y": [math.nan]}
+_NO_POINT: dict[str, Sequence[float]] = _EMPTY | {"low": [math.nan], "high": [math.nan]}
 
 
 class EllipsePanel:
@@ -41,7 +51,7 @@ class EllipsePanel:
     def show_theory(self, theory: Theory) -> None:
         """Move the predicted ellipses, and the axes with them."""
         for name, source in self._laws.items():
-            law: Law | None = theory.laws.get(name)
+            law: ShownLaw | None = theory.laws.get(name)
             source.data = _EMPTY if law is None else _xy(law.ellipses)
         if theory.laws:
             self._fit(max(math.sqrt(law.covariance.diagonal().max()) for law in theory.laws.values()))
@@ -119,7 +129,7 @@ class RatePanel:
         self._doubtful.data = _EMPTY
 
 
-def _figure(title: str, xlabel: str, ylabel: str, log: bool = False) -> Any:
+def _figure(title: str, xlabel: str, ylabel: str, log: bool = False) -> figure:
     axis = "log" if log else "linear"
     made = figure(
         title=title, x_axis_label=xlabel, y_axis_label=ylabel, frame_width=SIZE, frame_height=SIZE,
@@ -138,7 +148,7 @@ def _figure(title: str, xlabel: str, ylabel: str, log: bool = False) -> Any:
     return made
 
 
-def _legend(made: Any, items: list[tuple[str, Any]]) -> None:
+def _legend(made: figure, items: list[tuple[str, GlyphRenderer]]) -> None:
     legend = Legend(
         items=[LegendItem(label=label, renderers=[glyph]) for label, glyph in items], ncols=2, spacing=2, margin=0,
         padding=2, border_line_color=None, glyph_width=34, label_width=150, label_text_font_size="12px",
@@ -151,5 +161,5 @@ def _source() -> ColumnDataSource:
     return ColumnDataSource(dict(_EMPTY))
 
 
-def _xy(points: np.ndarray) -> dict[str, Any]:
+def _xy(points: np.ndarray) -> dict[str, np.ndarray]:
     return {"x": points[0], "y": points[1]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from sgdsim import _checks
 from sgdsim.optimizers import SGD
@@ -52,7 +51,7 @@ class Inputs:
     chains: int = 4096
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.eigenvalues, tuple | list) or len(self.eigenvalues) != 2:
             raise _checks.error("eigenvalues", self.eigenvalues, "two numbers", "the page draws a plane")
         values = tuple(_within(f"eigenvalues[{i}]", a, "eigenvalue") for i, a in enumerate(self.eigenvalues))
@@ -78,7 +77,7 @@ class Inputs:
         return SGD(learning_rate, momentum=self.momentum)
 
 
-def _within(argument: str, value: Any, kind: str) -> float:
+def _within(argument: str, value: object, kind: str) -> float:
     low, high = RANGES[kind]
     allowed, remedy = f"from {low:g} to {high:g}", "move its slider"
     number = _checks.real(argument, value, allowed, remedy)

@@ -6,8 +6,9 @@ import itertools
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import TypeVar
 
+Answer = TypeVar("Answer")
 _log = logging.getLogger("sgdsim.explore")
 
 
@@ -19,12 +20,12 @@ class Lane:
         deliver: hands a function to the thread that owns the page.
     """
 
-    def __init__(self, executor: Executor, deliver: Callable[[Callable[[], None]], Any]):
+    def __init__(self, executor: Executor, deliver: Callable[[Callable[[], None]], object]):
         self._executor, self._deliver = executor, deliver
         self._numbers = itertools.count(1)
         self._newest = 0
 
-    def ask(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def ask(self, work: Callable[[], Answer], done: Callable[[Answer | Exception], None]) -> None:
         """Have `work` done and its answer, or the exception it raised, handed to `done`."""
         number = self._newest = next(self._numbers)
         self._executor.submit(self._run, number, work, done)
@@ -33,11 +34,11 @@ class Lane:
         """Whatever is still under way is of no interest."""
         self._newest = next(self._numbers)
 
-    def _run(self, number: int, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def _run(self, number: int, work: Callable[[], Answer], done: Callable[[Answer | Exception], None]) -> None:
         if number != self._newest:
             return
         try:
-            answer = work()
+            answer: Answer | Exception = work()
         except (ValueError, NotImplementedError) as refused:  # the library's own words, for the user
             answer = refused
         except Exception as wrong:

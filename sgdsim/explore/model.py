@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
-from sgdsim.compare import compare
-from sgdsim.comparison import UNDERPOWERED, Row
+from sgdsim._tail_index import TailIndex
+from sgdsim.comparisons.comparison import UNDERPOWERED, Row
+from sgdsim.comparisons.stationary import compare_one
 from sgdsim.engine.simulate import simulate
 from sgdsim.explore.inputs import Inputs
 from sgdsim.plots.ellipses import ellipse
+from sgdsim.solver.limits.stability import stability
 from sgdsim.solver.predict import predict
 from sgdsim.solver.prediction import Prediction
-from sgdsim.solver.setting import describe
-from sgdsim.solver.stability import stability
-from sgdsim.solver.tail import Tail
+from sgdsim.solver.stationary.linearized import linearize
+from sgdsim.solver.tails import tail
 
 NAMES = ("exact", "hessian", "continuous")
 MAX_STEPS, MAX_WORK = 2_000, 2**23  # steps, and steps times chains
@@ -31,7 +32,7 @@ _CLOUD = 1_000
 _FRACTIONS = np.concatenate([np.geomspace(0.01, 0.5, 16), 1 - np.geomspace(0.45, 0.002, 22)])
 
 
-class Law(NamedTuple):
+class ShownLaw(NamedTuple):
     """One theory at one learning rate: covariance (2, 2), what is drawn over learning rates, ellipses (2, n)."""
 
     covariance: np.ndarray
@@ -45,7 +46,7 @@ class Theory(NamedTuple):
     learning_rate: float
     limit: float
     deterministic: float
-    laws: dict[str, Law]
+    laws: dict[str, ShownLaw]
 
     @property
     def fraction(self) -> float:
@@ -100,7 +101,7 @@ def curves(inputs: Inputs) -> Curves:
 
 def beyond(inputs: Inputs, learning_rate: float) -> str:
     """What is left at or past the mean-square limit, in words: the tail index, if there is a stationary law."""
-    return _tail(inputs, learning_rate).beyond()
+    return tail.beyond(_tail_index(inputs, learning_rate))
 
 
 def measure(inputs: Inputs, known: Theory) -> Simulated:
@@ -122,10 +123,10 @@ def measure(inputs: Inputs, known: Theory) -> Simulated:
     )
     rows = {}
     if predictions:
-        tail = _tail(inputs, rate)  # paid only where the kurtosis asks for it
-        given = {"tail_index": tail.index, "tail_index_stderr": tail.stderr, "out_of_regime": settled}
-        for name, prediction in predictions.items():
-            rows[name] = compare(result, dataclasses.replace(prediction, **given)).rows
+        # the tail index is paid only where the kurtosis asks for it
+        index = partial(_tail_index, inputs, rate)
+        for name, law in predictions.items():
+            rows[name] = compare_one(result, dataclasses.replace(law, tail_index=index, out_of_regime=settled)).rows
     covariance = np.asarray(result.covariance)
     last = np.asarray(result.final)
     return Simulated(
@@ -168,7 +169,7 @@ def duration(radius: float, chains: int) -> tuple[int, int, str]:
     )
 
 
-def _error(stderr: Any, rows: dict[str, list[Row]], quantity: str) -> float:
+def _error(stderr: float, rows: dict[str, list[Row]], quantity: str) -> float:
     """A standard error, or NaN where `compare` does not trust it or there is no second moment."""
     verdicts = {row.quantity.split("[")[0]: row.verdict for row in rows.get("exact", [])}
     return float(stderr) if verdicts.get(quantity, UNDERPOWERED) != UNDERPOWERED else math.nan
@@ -178,8 +179,8 @@ def _prediction(inputs: Inputs, rate: float, name: str) -> Prediction:
     return predict(inputs.problem(), inputs.optimizer(rate), batch_size=inputs.batch_size, approximation=name)
 
 
-def _law(prediction: Prediction) -> Law:
-    return Law(prediction.covariance, _values(prediction), _ellipses(prediction.covariance))
+def _law(prediction: Prediction) -> ShownLaw:
+    return ShownLaw(prediction.covariance, _values(prediction), _ellipses(prediction.covariance))
 
 
 def _values(prediction: Prediction) -> dict[str, float]:
@@ -199,7 +200,7 @@ def _limits(eigenvalues: tuple[float, float], momentum: float, batch_size: int) 
     """The mean-square and the full-batch limit, neither of which knows the label noise."""
     asked = Inputs(eigenvalues, momentum=momentum, batch_size=batch_size)
     found = stability(asked.problem(), asked.optimizer(1.0), batch_size=batch_size)
-    return found.mean_square, found.deterministic
+    return found.max_learning_rate, found.deterministic
 
 
 @lru_cache(maxsize=64)
@@ -215,6 +216,6 @@ def _curves(inputs: Inputs) -> Curves:
 
 
 @lru_cache(maxsize=64)
-def _tail(inputs: Inputs, learning_rate: float) -> Any:
-    setting = describe(inputs.problem(), inputs.optimizer(learning_rate), inputs.batch_size, None)
-    return Tail(setting, quick=True)
+def _tail_index(inputs: Inputs, learning_rate: float) -> TailIndex:
+    setting = linearize(inputs.problem(), inputs.optimizer(learning_rate), inputs.batch_size, None)
+    return tail.tail_index_of(setting, quick=True)

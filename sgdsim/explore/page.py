@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
 
 from bokeh.document import Document
 from bokeh.layouts import column, row
-from bokeh.models import Button, CustomJSTickFormatter, Div, RadioButtonGroup, Slider
+from bokeh.models import Button, Column, CustomJSTickFormatter, Div, RadioButtonGroup, Slider
 
+from sgdsim import _checks
 from sgdsim.explore import model, table
 from sgdsim.explore.figures import QUANTITIES, EllipsePanel, RatePanel
 from sgdsim.explore.inputs import MAX_BATCH, RANGES, Inputs
@@ -57,7 +57,7 @@ class Page:
         document.add_root(self._layout())
         self._ask()
 
-    def _layout(self) -> Any:
+    def _layout(self) -> Column:
         left = column(*self._sliders.values(), self._again, _label("right panel"), self._quantity,
                       width=_WIDTH + 20)
         panels = row(left, self._ellipses.figure, self._rates.figure, spacing=15)
@@ -107,7 +107,7 @@ class Page:
             return
         self._predicting.ask(lambda: (model.theory(inputs), model.curves(inputs)), partial(self._predicted, inputs))
 
-    def _predicted(self, inputs: Inputs, answer: Any) -> None:
+    def _predicted(self, inputs: Inputs, answer: tuple[model.Theory, model.Curves] | Exception) -> None:
         if isinstance(answer, Exception):
             self._refused(answer)
             return
@@ -122,13 +122,13 @@ class Page:
         if not known.laws:
             self._predicting.ask(lambda: model.beyond(inputs, known.learning_rate), partial(self._beyond, known))
 
-    def _beyond(self, known: model.Theory, answer: Any) -> None:
+    def _beyond(self, known: model.Theory, answer: str | Exception) -> None:
         if isinstance(answer, Exception):
             self._refused(answer)
         else:
             self._standing.text = table.standing(known, answer)
 
-    def _simulated(self, answer: Any) -> None:
+    def _simulated(self, answer: model.Simulated | Exception) -> None:
         if isinstance(answer, Exception):
             self._refused(answer)
             return
@@ -178,14 +178,16 @@ def _label(text: str) -> Div:
     return Div(text=table.label(text), margin=(9, 5, 0, 5))
 
 
-def _power(base: float, exponent: Any) -> float:
+def _power(base: float, exponent: float) -> float:
     """The value of a logarithmic slider; a browser may send anything, `Inputs` refuses what is out of range."""
     return base ** min(max(float(exponent), -300.0), 300.0)
 
 
-def _whole(number: float) -> Any:
-    """An int if it is one; else as it is, and `Inputs` says what is wrong."""
-    return int(number) if number.is_integer() else number
+def _whole(number: float) -> int:
+    """The batch size that a slider in whole powers of two shows."""
+    if not number.is_integer():
+        raise _checks.error("batch_size", number, "a whole number", "move its slider")
+    return int(number)
 
 
 def _picked(names: Sequence[str], buttons: RadioButtonGroup) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from sgdsim.comparison import AGREE, DISAGREE, HEADER, Row, format_row
+from sgdsim.comparisons.comparison import AGREE, DISAGREE, HEADER, Row, format_row
 from sgdsim.explore.model import Simulated, Theory
 
 # Okabe and Ito's blue and vermillion; the word itself says the same without colour.

@@ -1,24 +1,25 @@
-"""Pick the kernel of a problem, a batch size and a sampling mode; join kernels for a sweep."""
+"""What the engine knows of each type of problem beside its loss and gradient: one row for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.typing import DTypeLike
 
 from sgdsim import _checks
-from sgdsim._types import spec
+from sgdsim._types import Matrix
 from sgdsim.kernels.base import Kernel
+from sgdsim.kernels.conditional_variance import ConditionalMoments
 from sgdsim.kernels.cycling import cycling_kernel
-from sgdsim.kernels.dataset import dataset_kernel
+from sgdsim.kernels.dataset import dataset_kernel, dataset_moments, dataset_noise
 from sgdsim.kernels.ellipse import ellipse_kernel
-from sgdsim.kernels.gaussian import gaussian_kernel
+from sgdsim.kernels.gaussian import gaussian_kernel, gaussian_law, gaussian_moments, gaussian_noise
 from sgdsim.kernels.linear_network import linear_network_kernel
+from sgdsim.kernels.linear_network_moments import linear_network_moments
 from sgdsim.kernels.network import network_kernel
-from sgdsim.kernels.quadratic import quadratic_kernel
+from sgdsim.kernels.pallas_laws import Law
+from sgdsim.kernels.quadratic import quadratic_kernel, quadratic_law, quadratic_moments, quadratic_noise
 from sgdsim.kernels.reparametrized import diagonal_kernel, matrix_kernel
 from sgdsim.problems import (
     CyclingToy,
@@ -35,90 +36,87 @@ from sgdsim.problems import (
     TwoLayerLinear,
 )
 
-# problem type -> (problem, batch_size, sampling, dtype) -> kernel
-_MAKERS: dict[type, Callable[[Any, int, str, Any], Kernel]] = {
-    Quadratic: lambda problem, size, sampling, dtype: quadratic_kernel(problem, size),
-    LinearRegression: lambda problem, size, sampling, dtype: gaussian_kernel(problem, size, dtype),
-    DatasetRegression: dataset_kernel,
-    FlaxNetwork: network_kernel,
-    FromLoss: network_kernel,
-    TwoLayerLinear: linear_network_kernel,
-    DeepLinear: linear_network_kernel,
-    Ellipse: ellipse_kernel,
-    CyclingToy: cycling_kernel,
-    DiagonalNetwork: diagonal_kernel,
-    MatrixFactorization: matrix_kernel,
+
+class Row(NamedTuple):
+    """What is known of one type of problem; None where nothing is.
+
+    Attributes:
+        kernel: (problem, batch_size, sampling, dtype) -> its kernel.
+        moments: problem -> what evaluates Var(g | w).
+        noise_at_minimum: (problem, batch_size, sampling) -> covariance of the minibatch-mean gradient at the minimum.
+            Where it is known, the gradient of one example is linear in the weights.
+        pallas_law: kernel -> its law for one chain, on a GPU.
+    """
+
+    kernel: Callable[[Any, int, str, DTypeLike], Kernel]
+    moments: Callable[[Any], ConditionalMoments] | None = None
+    noise_at_minimum: Callable[[Any, int, str], Matrix] | None = None
+    pallas_law: Callable[[Kernel], Law | None] | None = None
+
+
+TABLE: dict[type, Row] = {
+    Quadratic: Row(quadratic_kernel, quadratic_moments, quadratic_noise, quadratic_law),
+    LinearRegression: Row(gaussian_kernel, gaussian_moments, gaussian_noise, gaussian_law),
+    DatasetRegression: Row(dataset_kernel, dataset_moments, dataset_noise),
+    FlaxNetwork: Row(network_kernel),
+    FromLoss: Row(network_kernel),
+    TwoLayerLinear: Row(linear_network_kernel, linear_network_moments),
+    DeepLinear: Row(linear_network_kernel, linear_network_moments),
+    Ellipse: Row(ellipse_kernel),
+    CyclingToy: Row(cycling_kernel),
+    DiagonalNetwork: Row(diagonal_kernel),
+    MatrixFactorization: Row(matrix_kernel),
 }
 
 
-def make_kernel(problem: Problem, batch_size: int, sampling: str, dtype: Any) -> Kernel:
+def row_of(problem: Problem) -> Row | None:
+    """The row of a problem; one of a user has none."""
+    return next((row for kind, row in TABLE.items() if isinstance(problem, kind)), None)
+
+
+def make_kernel(problem: Problem, batch_size: int, sampling: str, dtype: DTypeLike) -> Kernel:
     """The fastest kernel that has exactly the law of the minibatch-mean gradient; a problem may bring its own."""
-    own = getattr(problem, "make_kernel", None)
-    if own is not None:
-        return own(batch_size, sampling, dtype)
-    for kind, make in _MAKERS.items():
-        if isinstance(problem, kind):
-            return make(problem, batch_size, sampling, dtype)
-    names = ", ".join(kind.__name__ for kind in _MAKERS)
-    raise _checks.error("problem", type(problem).__name__, f"one of {names}",
-                        "or give it a method make_kernel(batch_size, sampling, dtype)")
+    make = getattr(problem, "make_kernel", None)
+    if make is not None:
+        return make(batch_size, sampling, dtype)
+    row = row_of(problem)
+    if row is None:
+        names = ", ".join(kind.__name__ for kind in TABLE)
+        raise _checks.error("problem", type(problem).__name__, f"one of {names}",
+                            "or give it a method make_kernel(batch_size, sampling, dtype)")
+    return row.kernel(problem, batch_size, sampling, dtype)
 
 
-@spec
-class KernelTable:
-    """Kernels of several batch sizes in one program; kernels of one shape share one branch.
+def conditional_moments(problem: Problem, sampling: str) -> ConditionalMoments | None:
+    """What evaluates the moments of a problem; None where no formula is known, or batches depend on each other.
 
-    `branches[k]` is a kernel whose leaves are stacked; entry i of the table is row `row[i]` of branch `branch[i]`.
+    Given the weights, Var(g) is `noise_factor(...)` times the variance from the inputs plus 1/b times that from
+    fresh labels.
     """
-
-    branches: tuple[Any, ...]
-    branch: Any
-    row: Any
-
-    def entry(self, index: Any) -> TableEntry:
-        """Kernel number `index` (may be traced)."""
-        row = self.row[index]
-        kernels = tuple(jax.tree.map(lambda leaf: leaf[row], branch) for branch in self.branches)
-        return TableEntry(kernels, self.branch[index])
+    row = row_of(problem)
+    if row is None or row.moments is None or sampling == "epochs":
+        return None
+    return row.moments(problem)
 
 
-@spec
-class TableEntry:
-    """One kernel of a `KernelTable`: candidates of every shape, and which of them it is."""
+def noise_at_minimum(problem: Problem, batch_size: int, sampling: str) -> Matrix:
+    r"""Covariance of the minibatch-mean gradient at the minimum, shape (D, D).
 
-    kernels: tuple[Any, ...]
-    branch: Any
-
-    def init(self, key: jax.Array, chains: int) -> Any:
-        """The sampler state of this kernel, and idle ones for the other candidates."""
-        return tuple(kernel.init(key, chains) for kernel in self.kernels)
-
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        """Draw from this kernel alone."""
-
-        def use(k: int) -> Any:
-            def branch(key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-                gradient, new = self.kernels[k].draw(key, params, state[k])
-                return gradient, (*state[:k], new, *state[k + 1 :])
-
-            return branch
-
-        if len(self.kernels) == 1:
-            return use(0)(key, params, state)
-        return jax.lax.switch(self.branch, [use(k) for k in range(len(self.kernels))], key, params, state)
+    Raises:
+        ValueError: the problem has none that is known, or batches depend on each other.
+    """
+    if sampling == "epochs":
+        raise _checks.error("control_variate", True, "False with sampling='epochs'",
+                            "batches of a pass depend on each other: use 'without_replacement'")
+    row = row_of(problem)
+    if row is None or row.noise_at_minimum is None:
+        names = " or ".join(kind.__name__ for kind, row in TABLE.items() if row.noise_at_minimum is not None)
+        raise _checks.error("control_variate", True, f"False for {type(problem).__name__}",
+                            f"it needs a known minimum: {names}")
+    return row.noise_at_minimum(problem, batch_size, sampling)
 
 
-def kernel_table(kernels: Sequence[Kernel]) -> KernelTable:
-    """Join kernels so that one compiled program serves all of them."""
-    groups: dict[Any, list[int]] = {}
-    for i, kernel in enumerate(kernels):
-        leaves, structure = jax.tree.flatten(kernel)
-        groups.setdefault((structure, tuple(np.shape(leaf) for leaf in leaves)), []).append(i)
-    branch, row = np.zeros(len(kernels), np.int32), np.zeros(len(kernels), np.int32)
-    for k, members in enumerate(groups.values()):
-        for r, i in enumerate(members):
-            branch[i], row[i] = k, r
-    stacked = tuple(
-        jax.tree.map(lambda *leaves: np.stack(leaves), *(kernels[i] for i in members)) for members in groups.values()
-    )
-    return KernelTable(stacked, jnp.asarray(branch), jnp.asarray(row))
+def pallas_law(kernel: Kernel) -> Law | None:
+    """`law(kernel, pairs, w)`, the gradient of every chain at `w`; None where this kernel has no such form."""
+    laws = (row.pallas_law(kernel) for row in TABLE.values() if row.pallas_law is not None)
+    return next((law for law in laws if law is not None), None)

@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from sgdsim._types import spec
-from sgdsim.kernels import subsets
+from sgdsim._specs import spec
+from sgdsim._types import AnyArray
 from sgdsim.kernels.dataset import EpochKernel, RowsKernel
+from sgdsim.kernels.draws import subsets
 from sgdsim.problems import CyclingToy
 
 
@@ -19,7 +21,7 @@ class CyclingExamples:
     """The examples of a `CyclingToy` for the samplers of finite data sets."""
 
     problem: Any
-    targets: Any  # all 0: there for their number
+    targets: AnyArray  # all 0: there for their number
 
     def residual_sum(
         self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
@@ -28,14 +30,14 @@ class CyclingExamples:
         share = jnp.ones_like(index, params.dtype) if weight is None else weight[:, None]
         here = index[None] == jnp.arange(len(self.targets), dtype=index.dtype)[:, None, None]
         counts = jnp.where(here, share, 0).sum(axis=1)
-        return self.problem.pull_back(params, counts * self.problem.residuals(params))
+        return self.problem.vjp(params, counts * self.problem.residuals(params))
 
     def decay(self, params: jax.Array) -> float:
         """No weight decay."""
         return 0.0
 
 
-def cycling_kernel(problem: CyclingToy, batch_size: int, sampling: str, dtype: Any) -> RowsKernel | EpochKernel:
+def cycling_kernel(problem: CyclingToy, batch_size: int, sampling: str, dtype: DTypeLike) -> RowsKernel | EpochKernel:
     """The kernel of a `CyclingToy` for one sampling mode."""
     examples: Any = CyclingExamples(problem, np.zeros(problem.n_examples))
     if sampling == "epochs":

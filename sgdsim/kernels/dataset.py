@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike, DTypeLike
 
-from sgdsim._types import apply, spec
-from sgdsim.kernels import subsets
-from sgdsim.kernels.base import none_if_zero, normals, square_root
+from sgdsim._specs import spec, static
+from sgdsim._types import Matrix, apply, inner
+from sgdsim.kernels.base import Kernel, none_if_zero, normals, square_root
+from sgdsim.kernels.conditional_variance import GradientMoments, noise_factor
+from sgdsim.kernels.draws import subsets
 from sgdsim.kernels.examples import Examples, lay_out
 from sgdsim.problems import DatasetRegression
 
@@ -20,14 +25,14 @@ class RowsKernel:
     """Fresh rows each step, drawn by `choose`: with replacement, or a subset."""
 
     examples: Examples
-    batch_size: int
-    choose: Callable[..., jax.Array]
+    batch_size: int = static()
+    choose: Callable[..., jax.Array] = static()
 
     def init(self, key: jax.Array, chains: int) -> tuple[()]:
         """Nothing to remember."""
         return ()
 
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One gradient per chain."""
         index_key, noise_key = jax.random.split(key)
         n = self.examples.targets.shape[0]
@@ -43,13 +48,13 @@ class ComplementKernel:
     examples: Examples
     gram: Any
     least_squares: Any
-    batch_size: int
+    batch_size: int = static()
 
     def init(self, key: jax.Array, chains: int) -> tuple[()]:
         """Nothing to remember."""
         return ()
 
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One gradient per chain."""
         n = self.examples.targets.shape[0]
         index = subsets.floyd_subset(key, n, n - self.batch_size, params.shape[1])
@@ -71,7 +76,7 @@ class FullDataKernel:
         """Nothing to remember."""
         return ()
 
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One gradient per chain."""
         gradient = apply(self.gram, params - self.least_squares[:, None])
         if self.noise_factor is not None:
@@ -86,7 +91,7 @@ class EpochKernel:
     """Shuffled passes, another order in every chain and pass; the last batch of a pass may be smaller."""
 
     examples: Examples
-    batch_size: int
+    batch_size: int = static()
 
     def init(self, key: jax.Array, chains: int) -> subsets.EpochState:
         """The start of the first pass."""
@@ -104,7 +109,29 @@ class EpochKernel:
         return total / counts.sum() + self.examples.decay(params), state
 
 
-def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, dtype: Any) -> Any:
+@spec
+class DatasetMoments:
+    r"""Example i gives $x_i(x_i^\top d - r_i)$, d the distance from least squares: its variance is a quadratic form
+
+    $$\frac1n \sum_i \bigl|(x_i x_i^\top - C)\, d - r_i x_i\bigr|^2 = |F (d; 1)|^2,$$
+
+    made once, as a sum of squares so that nothing cancels in float32.
+    """
+
+    factor: Any
+    least_squares: Any
+    label_variance: Any
+
+    def evaluate(self, problem: DatasetRegression, params: jax.Array) -> GradientMoments:
+        """The moments of every chain."""
+        d = params - self.least_squares[:, None]
+        seen = apply(self.factor, jnp.concatenate([d, jnp.ones_like(d[:1])]))
+        variance = inner(seen, seen)[None]
+        labels = jnp.full_like(variance, self.label_variance)
+        return GradientMoments(problem.loss(params), problem.gradient(params), variance, labels)
+
+
+def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, dtype: DTypeLike) -> Kernel:
     """The kernel of a `DatasetRegression` for one sampling mode.
 
     Args:
@@ -114,7 +141,7 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
         dtype: of the chains.
     """
 
-    def cast(values: Any) -> Any:
+    def cast(values: ArrayLike | None) -> Any:
         return None if values is None else np.asarray(values, dtype)
 
     n = problem.n_examples
@@ -131,3 +158,25 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
     if 2 * batch_size > n and noise is None:
         return ComplementKernel(examples, gram, best, batch_size)
     return RowsKernel(examples, batch_size, subsets.floyd_subset)
+
+
+def dataset_noise(problem: DatasetRegression, batch_size: int, sampling: str) -> Matrix:
+    """At the minimum: 1/b or c_b times the covariance over examples, 1/b times that of fresh labels; shape (D, D)."""
+    x = problem.features
+    gradients = x * (x @ problem.minimum - problem.targets)[:, None]
+    spread = np.cov(gradients.T, bias=True).reshape(problem.dimension, -1)
+    factor = noise_factor(batch_size, problem.n_examples, sampling)
+    return factor * spread + problem.label_noise**2 / batch_size * x.T @ x / len(x)
+
+
+def dataset_moments(problem: DatasetRegression) -> DatasetMoments:
+    """The moments of a `DatasetRegression`."""
+    x, gram = problem.features, problem.gram
+    residual = problem.targets - x @ problem.least_squares
+    reach = (x * x).sum(axis=1)
+    form = np.zeros((problem.dimension + 1,) * 2)
+    form[:-1, :-1] = (x * reach[:, None]).T @ x / len(x) - gram @ gram
+    form[-1, :-1] = form[:-1, -1] = -(reach * residual) @ x / len(x)
+    form[-1, -1] = np.mean(reach * residual**2)
+    labels = np.asarray(problem.label_noise**2 * np.trace(gram))
+    return DatasetMoments(square_root(form), problem.least_squares, labels)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
-from sgdsim._types import spec
+from sgdsim._specs import spec
 from sgdsim.kernels.label_noise import DirectMean, FreshNoise, MeanNoise, mean_noise
 from sgdsim.problems import Ellipse
 
@@ -22,13 +24,13 @@ class EllipseKernel:
         """Nothing to remember."""
         return ()
 
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One gradient per chain."""
         delta = self.noise.draw(key, params.shape[1], params.dtype)
-        return self.problem.pull_back(params, self.problem.residuals(params) - delta), state
+        return self.problem.vjp(params, self.problem.residuals(params) - delta), state
 
 
-def ellipse_kernel(problem: Ellipse, batch_size: int, sampling: str, dtype: Any) -> EllipseKernel:
+def ellipse_kernel(problem: Ellipse, batch_size: int, sampling: str, dtype: DTypeLike) -> EllipseKernel:
     """The kernel of an `Ellipse` at one batch size."""
     return EllipseKernel(problem, mean_noise(problem.label_noise, problem.noise, batch_size))
 

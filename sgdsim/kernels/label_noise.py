@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from sgdsim._types import spec
-from sgdsim.kernels import random
+from sgdsim._specs import spec, static
 from sgdsim.kernels.base import normals
+from sgdsim.kernels.draws import random
 
 _WORD = 32
 
@@ -20,9 +21,9 @@ class FreshNoise:
     """Independent noise of standard deviation `std`: +-std with equal chances ("sign") or normal ("gaussian")."""
 
     std: Any
-    law: str
+    law: str = static()
 
-    def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """One number for each example."""
         if self.law == "gaussian":
             return self.std * normals(key, shape, dtype)
@@ -37,7 +38,7 @@ class SignMean:
     masks: Any  # which bits of each word count
     batch_size: Any
 
-    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+    def draw(self, key: jax.Array, chains: int, dtype: DTypeLike) -> jax.Array:
         """One mean for each chain."""
         words = random.bits(key, (len(self.masks), chains)) & jnp.asarray(self.masks)[:, None]
         heads = jax.lax.population_count(words).astype(jnp.int32).sum(axis=0)
@@ -50,7 +51,7 @@ class GaussianMean:
 
     std: Any
 
-    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+    def draw(self, key: jax.Array, chains: int, dtype: DTypeLike) -> jax.Array:
         """One mean for each chain."""
         return self.std * normals(key, (chains,), dtype)
 
@@ -60,9 +61,9 @@ class DirectMean:
     """The mean of b draws, each of them made: what the others are held against."""
 
     each: FreshNoise
-    batch_size: int
+    batch_size: int = static()
 
-    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+    def draw(self, key: jax.Array, chains: int, dtype: DTypeLike) -> jax.Array:
         """One mean for each chain."""
         return self.each.draw(key, (self.batch_size, chains), dtype).mean(axis=0)
 
@@ -70,7 +71,7 @@ class DirectMean:
 MeanNoise = SignMean | GaussianMean | DirectMean
 
 
-def mean_noise(label_noise: Any, law: str, batch_size: int) -> SignMean | GaussianMean:
+def mean_noise(label_noise: float, law: str, batch_size: int) -> SignMean | GaussianMean:
     """The law of the mean of a batch's label noise, compressed."""
     std = np.float64(label_noise)
     if law == "gaussian":

@@ -8,13 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
-from sgdsim._types import spec
-from sgdsim.kernels import random
+from sgdsim._specs import spec, static
+from sgdsim._types import AnyArray
 from sgdsim.kernels.base import none_if_zero, normals
-from sgdsim.kernels.chi_square import ChiSquareExact, ChiSquareQuantile, chi_square_sampler
+from sgdsim.kernels.draws import random
+from sgdsim.kernels.draws.chi_square import ChiSquareExact, ChiSquareQuantile, chi_square_sampler
 from sgdsim.problems import DeepLinear, TwoLayerLinear
-from sgdsim.problems._linear_layers import Layers
+from sgdsim.problems.parts.linear_layers import Layers, shapes_of
 
 # Up to so many rows and columns a product is written out over all chains at once: one matrix after another would
 # spend its time in calls.
@@ -59,7 +62,7 @@ def transpose(a: jax.Array) -> jax.Array:
     return a.swapaxes(0, 1)
 
 
-def wide(matrix: Any, like: jax.Array) -> Any:
+def wide(matrix: Any, like: jax.Array) -> jax.Array:
     """A matrix that all chains share, broadcast against those of `like`."""
     return matrix if like.ndim == 2 else matrix[:, :, None]
 
@@ -94,10 +97,10 @@ def join(layers: list[jax.Array]) -> jax.Array:
 class DirectFactor:
     """L (p, b): the b examples themselves."""
 
-    inputs: int
-    examples: int
+    inputs: int = static()
+    examples: int = static()
 
-    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+    def draw(self, key: jax.Array, chains: int, dtype: DTypeLike) -> jax.Array:
         """L for every chain, (p, b, chains)."""
         return normals(key, (self.inputs, self.examples, chains), dtype)
 
@@ -109,12 +112,12 @@ class BartlettFactor:
     $L_{jj}$ is chi with b-j+1 degrees of freedom, j = 1, ..., k; below it standard normals; all independent.
     """
 
-    inputs: int
-    columns: int
+    inputs: int = static()
+    columns: int = static()
     roots: ChiSquareQuantile | None  # of the first diagonal elements, all of their polynomials in one
     sums: tuple[ChiSquareExact, ...]  # of the last ones, where there are too few degrees of freedom
 
-    def draw(self, key: jax.Array, chains: int, dtype: Any) -> jax.Array:
+    def draw(self, key: jax.Array, chains: int, dtype: DTypeLike) -> jax.Array:
         """L for every chain, (p, k, chains)."""
         p, k = self.inputs, self.columns
         row, column = np.tril_indices(p, -1, k)
@@ -123,9 +126,9 @@ class BartlettFactor:
         if self.roots is not None:
             diagonal.append(self.roots.from_normal(z[:smooth])[1])
         if self.sums:
-            u = _uniforms(jax.random.fold_in(key, smooth), (sum(s.batch_size // 2 for s in self.sums), chains), dtype)
+            u = _uniforms(jax.random.fold_in(key, smooth), (sum(s.degrees // 2 for s in self.sums), chains), dtype)
             for j, chi_square in enumerate(self.sums, start=smooth):
-                own, u = jnp.split(u, [chi_square.batch_size // 2])
+                own, u = jnp.split(u, [chi_square.degrees // 2])
                 diagonal.append(chi_square.from_uniforms(own, z[j])[1][None])
         entries = jnp.concatenate([*diagonal, z[k:], jnp.zeros((1, chains), dtype)])
         place = np.full((p, k), len(entries) - 1)
@@ -134,14 +137,14 @@ class BartlettFactor:
         return entries[place]
 
 
-def _uniforms(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _uniforms(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Uniform numbers in (0, 1], all of a batch in one draw: eleven draws of a few rows cost as much as a thousand."""
     words = random.bits(key, shape) if dtype == np.float32 else jax.random.bits(key, shape, jnp.uint64)
     return random.uniform(words, dtype)
 
 
 @spec
-class LinearNetworkKernel:
+class LinearNetworkKernel(Layers):
     r"""The gradient of a batch through a factor of its Wishart matrix, $\hat\Sigma = L L^\top / b$.
 
     With $E = W_L \cdots W_1 - T$ the batch mean of (error)(input)' is $G = E \hat\Sigma - \frac1b \sum_i \sigma
@@ -152,30 +155,36 @@ class LinearNetworkKernel:
       g_l = (W_L \cdots W_{l+1})^\top G \, (W_{l-1} \cdots W_1)^\top.$$
     """
 
-    problem: Any
+    sizes: tuple[int, ...] = static()
+    target: AnyArray
     factor: DirectFactor | BartlettFactor
-    noise_std: Any
+    noise_std: AnyArray
     batch_size: Any
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of every layer."""
+        return shapes_of(self.sizes)
 
     def init(self, key: jax.Array, chains: int) -> tuple[()]:
         """Nothing to remember."""
         return ()
 
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One gradient per chain; Bartlett's factor makes the cost the same for every b >= p."""
         dtype, chains = params.dtype, params.shape[1]
         given = [params, self.factor.draw(key, chains, dtype)]
         inputs, columns = given[1].shape[:2]
-        outputs = self.problem.shapes[-1][0]
+        outputs = self.sizes[-1]
         if self.noise_std is not None:
             z = normals(jax.random.fold_in(key, inputs), (outputs, columns, chains), dtype)
-            given.append(self.noise_std * z)
+            given.append(jnp.asarray(self.noise_std) * z)
         wishart_first = self.noise_std is None and inputs * (columns + outputs) < 2 * outputs * columns
 
         def gradient(w: jax.Array, factor: jax.Array, *noise: jax.Array) -> jax.Array:
-            layers = self.problem.unflatten(w)
+            layers = self.unflatten(w)
             through = forward(layers)
-            error = through[-1] - wide(self.problem.target, through[-1])
+            error = through[-1] - wide(self.target, through[-1])
             if wishart_first:
                 outer = multiply(error, multiply(factor, transpose(factor)))
             else:
@@ -183,11 +192,11 @@ class LinearNetworkKernel:
                 outer = multiply(seen - noise[0] if noise else seen, transpose(factor))
             return join(layer_gradients(backward(layers, outer / self.batch_size), through))
 
-        return over_chains(self.problem, gradient)(*given), state
+        return over_chains(self, gradient)(*given), state
 
 
 def linear_network_kernel(
-    problem: TwoLayerLinear | DeepLinear, batch_size: int, sampling: str, dtype: Any
+    problem: TwoLayerLinear | DeepLinear, batch_size: int, sampling: str, dtype: DTypeLike
 ) -> LinearNetworkKernel:
     """The faster kernel: few examples are drawn themselves, more through Bartlett's factor."""
     inputs = problem.shapes[0][1]
@@ -196,7 +205,7 @@ def linear_network_kernel(
     return bartlett_kernel(problem, batch_size, dtype)
 
 
-def bartlett_kernel(problem: TwoLayerLinear | DeepLinear, batch_size: int, dtype: Any) -> LinearNetworkKernel:
+def bartlett_kernel(problem: TwoLayerLinear | DeepLinear, batch_size: int, dtype: DTypeLike) -> LinearNetworkKernel:
     """The kernel whose cost does not depend on the batch size once it exceeds the number of inputs."""
     inputs = problem.shapes[0][1]
     degrees = [batch_size - j for j in range(min(batch_size, inputs))]
@@ -213,4 +222,5 @@ def direct_kernel(problem: TwoLayerLinear | DeepLinear, batch_size: int) -> Line
 
 
 def _kernel(problem: Any, factor: Any, batch_size: int) -> LinearNetworkKernel:
-    return LinearNetworkKernel(problem, factor, none_if_zero(problem.label_noise), np.float64(batch_size))
+    sizes = (problem.shapes[0][1], *(outputs for outputs, _ in problem.shapes))
+    return LinearNetworkKernel(sizes, problem.target, factor, none_if_zero(problem.label_noise), np.float64(batch_size))

@@ -7,10 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
-from sgdsim._types import spec
-from sgdsim.kernels import subsets
-from sgdsim.kernels.base import none_if_zero, normals
+from sgdsim._specs import spec, static
+from sgdsim.kernels.base import none_if_zero
+from sgdsim.kernels.draws import subsets
+from sgdsim.kernels.label_noise import FreshNoise
 from sgdsim.problems import FlaxNetwork, FromLoss
 
 
@@ -18,16 +21,16 @@ from sgdsim.problems import FlaxNetwork, FromLoss
 class NetworkKernel:
     """Fresh examples each step, drawn by `choose` (None: all of them)."""
 
-    problem: Any
-    batch_size: int
-    choose: Callable[..., jax.Array] | None
+    problem: FlaxNetwork | FromLoss
+    batch_size: int = static()
+    choose: Callable[..., jax.Array] | None = static()
     label_noise: Any  # None or its standard deviation
 
     def init(self, key: jax.Array, chains: int) -> tuple[()]:
         """Nothing to remember."""
         return ()
 
-    def draw(self, key: jax.Array, params: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One gradient per chain."""
         index_key, noise_key = _split(key, self.label_noise)
         index = None
@@ -42,8 +45,8 @@ class NetworkKernel:
 class NetworkEpochKernel:
     """Shuffled passes, another order in every chain and pass; the last batch of a pass may be smaller."""
 
-    problem: Any
-    batch_size: int
+    problem: FlaxNetwork | FromLoss
+    batch_size: int = static()
     label_noise: Any  # None or its standard deviation
 
     def init(self, key: jax.Array, chains: int) -> subsets.EpochState:
@@ -61,7 +64,7 @@ class NetworkEpochKernel:
         return batch_gradients(self.problem, params, index, weight, noise), state
 
 
-def _split(key: jax.Array, label_noise: Any) -> tuple[jax.Array, jax.Array]:
+def _split(key: jax.Array, label_noise: float | None) -> tuple[jax.Array, jax.Array]:
     """A key for the examples and one for their noise; without noise the first is `key` itself."""
     if label_noise is None:
         return key, key
@@ -69,16 +72,23 @@ def _split(key: jax.Array, label_noise: Any) -> tuple[jax.Array, jax.Array]:
     return examples, noise
 
 
-def _fresh_noise(key: jax.Array, label_noise: Any, problem: Any, rows: int, params: jax.Array) -> Any:
+def _fresh_noise(
+    key: jax.Array, label_noise: float | None, problem: FlaxNetwork | FromLoss, rows: int, params: jax.Array
+) -> jax.Array | None:
     """Noise for the targets of each chain's batch, shape (chains, rows, ...)."""
     if label_noise is None:
         return None
+    assert isinstance(problem, FlaxNetwork), "a loss of one's own has no label noise"
     shape = (params.shape[1], rows, *problem.targets.shape[1:])
-    return label_noise * normals(key, shape, params.dtype)
+    return FreshNoise(label_noise, problem.noise).draw(key, shape, params.dtype)
 
 
 def batch_gradients(
-    problem: FlaxNetwork | FromLoss, params: jax.Array, index: Any, weight: Any = None, noise: Any = None
+    problem: FlaxNetwork | FromLoss,
+    params: jax.Array,
+    index: jax.Array | None,
+    weight: jax.Array | None = None,
+    noise: jax.Array | None = None,
 ) -> jax.Array:
     """Gradient of each chain's batch loss and penalty, shape (D, chains).
 
@@ -91,7 +101,7 @@ def batch_gradients(
     """
     features, targets = jnp.asarray(problem.features), jnp.asarray(problem.targets)
 
-    def mean_loss(w: jax.Array, rows: Any, fresh: Any) -> jax.Array:
+    def mean_loss(w: jax.Array, rows: jax.Array | None, fresh: jax.Array | None) -> jax.Array:
         x, y = (features, targets) if rows is None else (features[rows], targets[rows])
         if fresh is not None:
             y = y + fresh
@@ -99,7 +109,7 @@ def batch_gradients(
         data = losses.mean() if weight is None else weight @ losses
         return data + 0.5 * problem.weight_decay * jnp.sum(w * w)
 
-    def gradient(chain: tuple[jax.Array, Any, Any]) -> jax.Array:
+    def gradient(chain: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
         return jax.grad(mean_loss)(*chain)
 
     # One chain's parameters side by side: batched products over a leading axis of chains.
@@ -114,7 +124,7 @@ def _divisor(chains: int, most: int) -> int:
 
 
 def network_kernel(
-    problem: FlaxNetwork | FromLoss, batch_size: int, sampling: str, dtype: Any
+    problem: FlaxNetwork | FromLoss, batch_size: int, sampling: str, dtype: DTypeLike
 ) -> NetworkKernel | NetworkEpochKernel:
     """The kernel of a problem whose example losses are differentiated, for one sampling mode."""
     noise = none_if_zero(problem.label_noise)

@@ -7,16 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from sgdsim._types import spec
-from sgdsim.kernels import subsets
+from sgdsim._specs import spec, static
+from sgdsim._types import AnyArray
 from sgdsim.kernels.base import none_if_zero
 from sgdsim.kernels.dataset import EpochKernel, RowsKernel
+from sgdsim.kernels.draws import subsets
 from sgdsim.kernels.examples import Examples, lay_out
 from sgdsim.kernels.label_noise import FreshNoise
 from sgdsim.kernels.linear_network import backward, forward, join, layer_gradients, over_chains
 from sgdsim.problems import DiagonalNetwork, MatrixFactorization
-from sgdsim.problems._linear_layers import Layers, shapes_of
+from sgdsim.problems.parts.linear_layers import Layers, shapes_of
+from sgdsim.problems.parts.reparametrized import Reparametrized
 
 
 @spec
@@ -31,7 +34,7 @@ class PulledBack:
     examples: Examples
 
     @property
-    def targets(self) -> Any:
+    def targets(self) -> AnyArray:
         """y, shape (n,)."""
         return self.examples.targets
 
@@ -52,7 +55,9 @@ def every_row(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Array
     return jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[:, None], (n, chains))
 
 
-def reparametrized_kernel(problem: Any, map: Any, batch_size: int, sampling: str, dtype: Any) -> Any:
+def reparametrized_kernel(
+    problem: Reparametrized, map: Any, batch_size: int, sampling: str, dtype: DTypeLike
+) -> RowsKernel | EpochKernel:
     """The kernel of regression on `map.effective` for one sampling mode."""
     std = none_if_zero(problem.label_noise)
     noise = None if std is None else FreshNoise(np.asarray(std, dtype), problem.noise)
@@ -67,7 +72,9 @@ def reparametrized_kernel(problem: Any, map: Any, batch_size: int, sampling: str
     return RowsKernel(examples, batch_size, subsets.floyd_subset)
 
 
-def diagonal_kernel(problem: DiagonalNetwork, batch_size: int, sampling: str, dtype: Any) -> Any:
+def diagonal_kernel(
+    problem: DiagonalNetwork, batch_size: int, sampling: str, dtype: DTypeLike
+) -> RowsKernel | EpochKernel:
     """The kernel of a `DiagonalNetwork` for one sampling mode."""
     return reparametrized_kernel(problem, DiagonalMap(), batch_size, sampling, dtype)
 
@@ -86,7 +93,9 @@ class DiagonalMap:
         return 2 * params * jnp.concatenate([total, -total])
 
 
-def matrix_kernel(problem: MatrixFactorization, batch_size: int, sampling: str, dtype: Any) -> Any:
+def matrix_kernel(
+    problem: MatrixFactorization, batch_size: int, sampling: str, dtype: DTypeLike
+) -> RowsKernel | EpochKernel:
     """The kernel of a `MatrixFactorization` for one sampling mode."""
     return reparametrized_kernel(problem, MatrixMap(problem.sizes), batch_size, sampling, dtype)
 
@@ -95,7 +104,7 @@ def matrix_kernel(problem: MatrixFactorization, batch_size: int, sampling: str, 
 class MatrixMap(Layers):
     r"""$\phi(W_1, \dots, W_L) = W_L \cdots W_1$, row by row."""
 
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...] = static()
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:

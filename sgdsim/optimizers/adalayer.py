@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import optax
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec
-from sgdsim.optimizers.adaptive import BlockMean, InverseRoot, adaptive, check_moments
+from sgdsim._specs import set_field, spec, static
+from sgdsim.optimizers.adaptive import BlockMean, MomentScaled, check_moments
 
 
 @spec
-class Adalayer:
+class Adalayer(MomentScaled):
     r"""Adam whose second moment is the mean over a layer: `AdamMini` with consecutive blocks.
 
     $$v_l \leftarrow \beta_2 v_l + (1-\beta_2) \tfrac1{D_l} \sum_{j \in l} g_j^2, \qquad
@@ -29,6 +28,7 @@ class Adalayer:
         eps: epsilon >= 0, added to the root.
         eps_root: epsilon_root >= 0, added under the root.
         bias_correction: whether moments are corrected for their start at 0.
+        weight_decay: gamma, decoupled as in `AdamW`; None is 0.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -40,14 +40,15 @@ class Adalayer:
     """
 
     learning_rate: Any
-    layers: Any
+    layers: Any = static()
     b1: Any = 0.9
     b2: Any = 0.999
     eps: Any = 1e-8
     eps_root: Any = 0.0
-    bias_correction: Any = True
+    bias_correction: bool = static(default=True)
+    weight_decay: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if np.ndim(self.layers) != 1 or not len(self.layers):
             raise _checks.error("layers", self.layers, "a list of sizes", "such as [100, 10]")
         sizes = tuple(_checks.integer("layers", size, remedy="such as [100, 10]") for size in self.layers)
@@ -62,12 +63,3 @@ class Adalayer:
     def V(self) -> BlockMean:
         """The mean of squared gradients over each layer."""
         return BlockMean(tuple(number for number, size in enumerate(self.layers) for _ in range(size)))
-
-    @property
-    def S(self) -> InverseRoot:
-        """What multiplies the step, as a function of v."""
-        return InverseRoot(self.eps, self.eps_root)
-
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
-        """The optax transformation; `problem` is not needed."""
-        return adaptive(self)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import optax
-
-from sgdsim._types import set_field, spec
-from sgdsim.optimizers.adaptive import InverseRoot, adaptive, check_moments, identity
+from sgdsim._specs import spec, static
+from sgdsim.optimizers.adaptive import MomentScaled, identity
 
 
 @spec
-class Adam:
+class Adam(MomentScaled):
     r"""Adam; the conventions of optax (and, with eps_root = 0, of PyTorch).
 
     $$m \leftarrow \beta_1 m + (1-\beta_1) g, \quad v \leftarrow \beta_2 v + (1-\beta_2) g^2, \quad
@@ -42,18 +40,6 @@ class Adam:
     b2: Any = 0.999
     eps: Any = 1e-8
     eps_root: Any = 0.0
-    bias_correction: Any = True
+    bias_correction: bool = static(default=True)
 
     V = staticmethod(identity)
-
-    def __post_init__(self):
-        set_field(self, **check_moments(self))
-
-    @property
-    def S(self) -> InverseRoot:
-        """What multiplies the step, as a function of v."""
-        return InverseRoot(self.eps, self.eps_root)
-
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
-        """The optax transformation; `problem` is not needed."""
-        return adaptive(self)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import optax
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec
-from sgdsim.optimizers.adaptive import InversePower, adaptive, check_moments, identity
+from sgdsim._specs import set_field, spec, static
+from sgdsim.optimizers.adaptive import InversePower, MomentScaled, check_moments, identity
 
 
 @spec
-class AdamE:
+class AdamE(MomentScaled):
     r"""Adam with another power of the second moment ("Slow dynamics of Adam", section 5).
 
     $$w \leftarrow w - \lambda \frac{\hat m}{(\hat v + \epsilon_{root})^{\rho} + \epsilon},$$
@@ -29,6 +28,7 @@ class AdamE:
         exponent: rho in [0, 1); the paper calls it lambda.
         eps_root: epsilon_root >= 0, added under the power.
         bias_correction: whether moments are corrected for their start at 0.
+        weight_decay: gamma, decoupled as in `AdamW`; None is 0.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -45,11 +45,12 @@ class AdamE:
     eps: Any = 1e-8
     exponent: Any = 0.5
     eps_root: Any = 0.0
-    bias_correction: Any = True
+    bias_correction: bool = static(default=True)
+    weight_decay: Any = None
 
     V = staticmethod(identity)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         exponent = _checks.fraction("exponent", self.exponent, "0.5 is Adam, 0 is SGD")
         set_field(self, **check_moments(self), exponent=np.asarray(exponent))
 
@@ -57,7 +58,3 @@ class AdamE:
     def S(self) -> InversePower:
         """What multiplies the step, as a function of v."""
         return InversePower(self.eps, self.eps_root, self.exponent)
-
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
-        """The optax transformation; `problem` is not needed."""
-        return adaptive(self)

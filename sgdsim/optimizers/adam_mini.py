@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import optax
-
-from sgdsim._types import set_field, spec
-from sgdsim.optimizers.adaptive import BlockMean, InverseRoot, adaptive, check_blocks, check_moments, labels_of
+from sgdsim._specs import set_field, spec, static
+from sgdsim.optimizers.adaptive import BlockMean, MomentScaled, check_blocks, check_moments, labels_of
 
 
 @spec
-class AdamMini:
+class AdamMini(MomentScaled):
     r"""Adam whose second moment is the mean over a block B of parameters (Adam-mini).
 
     $$v_B \leftarrow \beta_2 v_B + (1-\beta_2) \tfrac1{|B|} \sum_{j \in B} g_j^2, \qquad
@@ -27,6 +25,7 @@ class AdamMini:
         eps: epsilon >= 0, added to the root.
         eps_root: epsilon_root >= 0, added under the root.
         bias_correction: whether moments are corrected for their start at 0.
+        weight_decay: gamma, decoupled as in `AdamW`; None is 0.
 
     Raises:
         ValueError: an argument is outside its range, or the blocks are no partition.
@@ -38,14 +37,15 @@ class AdamMini:
     """
 
     learning_rate: Any
-    blocks: Any
+    blocks: Any = static()
     b1: Any = 0.9
     b2: Any = 0.999
     eps: Any = 1e-8
     eps_root: Any = 0.0
-    bias_correction: Any = True
+    bias_correction: bool = static(default=True)
+    weight_decay: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         set_field(self, **check_moments(self), blocks=check_blocks("blocks", self.blocks))
 
     @property
@@ -57,12 +57,3 @@ class AdamMini:
     def V(self) -> BlockMean:
         """The mean of squared gradients over each block."""
         return BlockMean(labels_of(self.blocks))
-
-    @property
-    def S(self) -> InverseRoot:
-        """What multiplies the step, as a function of v."""
-        return InverseRoot(self.eps, self.eps_root)
-
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
-        """The optax transformation; `problem` is not needed."""
-        return adaptive(self)

@@ -8,18 +8,22 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import apply, is_array, set_field, spec
-from sgdsim.optimizers.base import check_learning_rate, rate_at
+from sgdsim._specs import set_field, spec, static
+from sgdsim._types import Params, apply, is_array
+from sgdsim.optimizers.base import as_tree, check_learning_rate, rate_at
+from sgdsim.problems.base import Problem
 
 
 class AdaptiveState(NamedTuple):
     """First (None without) and second moments of the gradient and the number of updates so far."""
 
-    m: Any
-    v: Any
-    count: Any
+    m: PyTree
+    v: PyTree
+    count: PyTree
 
 
 @spec
@@ -28,6 +32,8 @@ class AdaptiveGradient:
 
     $$m \leftarrow \beta_1 m + (1-\beta_1) g, \quad v \leftarrow \beta_2 v + (1-\beta_2) V(g \odot g), \quad
       w \leftarrow w - \lambda\, S(\hat v) \odot \hat m.$$
+
+    With decoupled weight decay gamma each step takes lambda gamma w off as well.
 
     m is an average (EMA), not heavy ball: at S = 1 it equals `SGD(lambda (1 - beta_1), beta_1)`. With bias
     correction m^ = m / (1 - beta_1^t) and v^ = v / (1 - beta_2^t), t = 1 at the first step; otherwise m^ = m, v^ = v.
@@ -38,9 +44,10 @@ class AdaptiveGradient:
         V: a LINEAR function from squared gradients (D, ...) to averages (D, ...), within each chain; None is the
             identity.
         S: an elementwise function from v (D, ...) to what multiplies the step; None is 1/sqrt(v).
-        b1: beta_1 in [0, 1); 0 carries no m.
+        b1: beta_1 in [0, 1); None and 0 carry no m.
         b2: beta_2 in [0, 1).
         bias_correction: whether moments are corrected for their start at 0.
+        weight_decay: gamma, decoupled as in `AdamW`; None is 0.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -55,35 +62,38 @@ class AdaptiveGradient:
     learning_rate: Any
     V: Any = None
     S: Any = None
-    b1: Any = 0.0
+    b1: Any = None
     b2: Any = 0.999
-    bias_correction: Any = False
+    bias_correction: bool = static(default=False)
+    weight_decay: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         set_field(
             self,
             learning_rate=check_learning_rate(self.learning_rate),
-            V=identity if self.V is None else _function("V", self.V),
-            S=InverseRoot(np.asarray(0.0), np.asarray(0.0)) if self.S is None else _function("S", self.S),
+            V=as_tree(identity if self.V is None else _function("V", self.V)),
+            S=InverseRoot(np.asarray(0.0), np.asarray(0.0)) if self.S is None else as_tree(_function("S", self.S)),
             b1=check_beta("b1", self.b1),
             b2=np.asarray(_checks.fraction("b2", self.b2, "0.999 is common")),
-            bias_correction=check_flag("bias_correction", self.bias_correction),
+            bias_correction=_checks.flag("bias_correction", self.bias_correction),
+            weight_decay=check_decoupled(self.weight_decay),
         )
 
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+    def as_optax(self, problem: Problem | None = None) -> optax.GradientTransformation:
         """The optax transformation; `problem` is not needed."""
         return adaptive(self)
 
 
 def adaptive(optimizer: Any) -> optax.GradientTransformation:
-    """The update of `AdaptiveGradient` for any optimizer with its fields; a b1 that is a Python float counts as 0."""
-    b1, b2, plain = optimizer.b1, optimizer.b2, isinstance(optimizer.b1, float)
+    """The update of `AdaptiveGradient` for any optimizer with its fields."""
+    b1, b2, plain = optimizer.b1, optimizer.b2, optimizer.b1 is None
+    decay = getattr(optimizer, "weight_decay", None)
 
-    def init(params: Any) -> AdaptiveState:
+    def init(params: PyTree) -> AdaptiveState:
         m = None if plain else jnp.zeros_like(params)
         return AdaptiveState(m, jnp.zeros_like(params), jnp.zeros((), jnp.int32))
 
-    def update(g: Any, state: AdaptiveState, params: Any = None) -> tuple[Any, AdaptiveState]:
+    def update(g: PyTree, state: AdaptiveState, params: PyTree = None) -> tuple[PyTree, AdaptiveState]:
         count = state.count + 1
         m = g if plain else (b1 * state.m + (1 - b1) * g).astype(g.dtype)
         v = (b2 * state.v + (1 - b2) * optimizer.V(g**2)).astype(g.dtype)
@@ -92,12 +102,35 @@ def adaptive(optimizer: Any) -> optax.GradientTransformation:
             rate = rate if plain else rate / (1 - b1**count)
             v_hat = v / (1 - b2**count)
         step = (-rate * m * optimizer.S(v_hat)).astype(g.dtype)
+        if decay is not None:
+            if params is None:
+                raise _checks.error("params", None, "the parameters, which decay", "pass them to update")
+            step = (step - rate_at(optimizer.learning_rate, state.count) * decay * params).astype(g.dtype)
         return step, AdaptiveState(None if plain else m, v, count)
 
     return optax.GradientTransformation(init, update)
 
 
-def identity(squares: Any) -> Any:
+class MomentScaled:
+    """What Adam and its relatives share: a step divided by the root of the second moment."""
+
+    eps: Any
+    eps_root: Any
+
+    def __post_init__(self) -> None:
+        set_field(self, **check_moments(self))
+
+    @property
+    def S(self) -> Callable[[Params], Params]:
+        """What multiplies the step, as a function of v."""
+        return InverseRoot(self.eps, self.eps_root)
+
+    def as_optax(self, problem: Problem | None = None) -> optax.GradientTransformation:
+        """The optax transformation; `problem` is not needed."""
+        return adaptive(self)
+
+
+def identity(squares: Params) -> Params:
     """V of Adam and RMSProp: every parameter has its own average."""
     return squares
 
@@ -109,7 +142,7 @@ class InverseRoot:
     eps: Any
     eps_root: Any
 
-    def __call__(self, v: Any) -> Any:
+    def __call__(self, v: Params) -> Params:
         """S(v), the shape of `v`."""
         return 1 / (jnp.sqrt(v + self.eps_root) + self.eps)
 
@@ -122,7 +155,7 @@ class InversePower:
     eps_root: Any
     exponent: Any
 
-    def __call__(self, v: Any) -> Any:
+    def __call__(self, v: Params) -> Params:
         """S(v), the shape of `v`."""
         return 1 / ((v + self.eps_root) ** self.exponent + self.eps)
 
@@ -131,9 +164,9 @@ class InversePower:
 class BlockMean:
     """V(g^2): the mean over each block of parameters, given back to every parameter of the block."""
 
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = static()
 
-    def __call__(self, squares: Any) -> Any:
+    def __call__(self, squares: Params) -> Params:
         """The means, the shape of `squares` (D, ...)."""
         labels = np.array(self.labels)
         if len(labels) != len(squares):
@@ -143,17 +176,16 @@ class BlockMean:
         return apply(jnp.asarray(member / member.sum(axis=1, keepdims=True), squares.dtype), squares)[labels]
 
 
-def check_beta(name: str, value: Any) -> Any:
-    """A float64 array in (0, 1), or a static Python 0: then no first moment is ever carried."""
-    beta = _checks.fraction(name, value)
-    return np.asarray(beta) if beta else 0.0
+def check_beta(name: str, value: ArrayLike) -> Any:
+    """A float64 array in (0, 1), or None for 0: then no first moment is ever carried."""
+    beta = 0.0 if value is None else _checks.fraction(name, value)
+    return np.asarray(beta) if beta else None
 
 
-def check_flag(name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise _checks.error(name, value, "True or False", f"try {name}=True")
-    return bool(value)
+def check_decoupled(value: ArrayLike | None) -> np.ndarray | None:
+    """A float64 array above 0, or None for 0: then the parameters are never looked at."""
+    decay = 0.0 if value is None else _checks.non_negative("weight_decay", value, "0.01 is common; None is 0")
+    return np.asarray(decay) if decay else None
 
 
 def check_epsilons(optimizer: Any) -> dict[str, np.ndarray]:
@@ -168,12 +200,13 @@ def check_moments(optimizer: Any) -> dict[str, Any]:
         "learning_rate": check_learning_rate(optimizer.learning_rate),
         "b1": np.asarray(_checks.fraction("b1", optimizer.b1)),
         "b2": np.asarray(_checks.fraction("b2", optimizer.b2, "0.999 is common")),
-        "bias_correction": check_flag("bias_correction", optimizer.bias_correction),
+        "bias_correction": _checks.flag("bias_correction", optimizer.bias_correction),
         **check_epsilons(optimizer),
+        **({"weight_decay": check_decoupled(optimizer.weight_decay)} if hasattr(optimizer, "weight_decay") else {}),
     }
 
 
-def check_blocks(name: str, blocks: Any) -> tuple[tuple[int, ...], ...]:
+def check_blocks(name: str, blocks: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Blocks of parameter numbers as tuples: every number from 0 to D - 1 exactly once.
 
     Raises:
@@ -195,7 +228,7 @@ def labels_of(blocks: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(where[i] for i in range(len(where)))
 
 
-def _function(name: str, value: Any) -> Callable[[Any], Any]:
+def _function(name: str, value: object) -> Callable[[Params], Params]:
     if not callable(value) or is_array(value):
         raise _checks.error(name, value, "a function of an array (D, ...)", "or leave it out for Adam's own")
     return value

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
+from sgdsim._specs import spec
+from sgdsim._types import Params, Schedule
+from sgdsim.problems.base import Problem
 
 
 @runtime_checkable
@@ -18,32 +25,133 @@ class Optimizer(Protocol):
     Its transformation acts along the first axis of (D, ...) arrays: one call updates every chain.
     """
 
-    learning_rate: Any
+    @property
+    def learning_rate(self) -> Any:
+        """Lambda, or a schedule."""
+        ...
 
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+    def as_optax(self, problem: Problem | None = None) -> optax.GradientTransformation:
         """The same optimizer as an optax transformation."""
         ...
 
 
-def check_learning_rate(learning_rate: Any) -> Any:
-    """A positive float64 array, or a schedule left as it is."""
+@runtime_checkable
+class AdaptiveOptimizer(Optimizer, Protocol):
+    """An optimizer that scales its step by a moving average of squared gradients, as `AdaptiveGradient`."""
+
+    @property
+    def b1(self) -> np.ndarray | float | None:
+        """Decay of the first moment; None carries none."""
+        ...
+
+    @property
+    def b2(self) -> np.ndarray | float:
+        """Decay of the second moment."""
+        ...
+
+    @property
+    def bias_correction(self) -> bool:
+        """Whether moments are corrected for their start at 0."""
+        ...
+
+    @property
+    def V(self) -> Callable[[Params], Params]:
+        """From squared gradients to what the second moment averages; linear."""
+        ...
+
+    @property
+    def S(self) -> Callable[[Params], Params]:
+        """From the second moment to what multiplies the step; elementwise."""
+        ...
+
+
+@spec
+class Tabulated:
+    """A schedule given as one value for each step; the last one stays."""
+
+    values: Any
+
+    def __call__(self, count: jax.Array) -> jax.Array:
+        """The value of step `count`."""
+        return jnp.asarray(self.values)[jnp.minimum(count, len(self.values) - 1)]
+
+
+def _tabulated(name: str, values: object, low: float, high: float) -> Tabulated:
+    """A list of numbers in [low, high) as a schedule."""
+    numbers = _checks.finite_array(name, values)
+    if numbers.ndim != 1 or numbers.size == 0 or not ((numbers >= low) & (numbers < high)).all():
+        raise _checks.error(name, values, f"one number, or a flat list of numbers in [{low:g}, {high:g})",
+                            "a list is a schedule, one number for each step")
+    return Tabulated(numbers)
+
+
+def check_schedules(optimizer: object) -> None:
+    """Refuse schedules that a compiled step cannot call; theories with exact rates take any function of 0, 1, ...
+
+    Raises:
+        ValueError: JAX cannot trace a schedule, or its value at step 0 is not one number in range.
+    """
+    for name, high in (("learning_rate", np.inf), ("momentum", 1.0)):
+        schedule = getattr(optimizer, name, None)
+        if callable(schedule):
+            _check_schedule(name, schedule, high)
+
+
+def _check_schedule(name: str, schedule: Schedule, high: float) -> None:
+    called = getattr(getattr(schedule, "func", schedule), "__name__", type(schedule).__name__)
+    try:
+        found = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
+    except Exception as failed:
+        raise _checks.error(name, called, f"a function of the step that JAX can trace ({_first_line(failed)})",
+                            "write it with jnp, as lambda t: jnp.where(t < 10, .2, .1), or give a list") from failed
+    if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.number) or jnp.iscomplexobj(found):
+        raise _checks.error(name, called, f"a function whose value is one real number (got {found})",
+                            "return a scalar for each step")
+    with np.errstate(all="ignore"), jax.disable_jit():  # nothing is compiled but single operations
+        first = schedule(np.int32(0))
+    if not isinstance(first, jax.core.Tracer) and not 0 <= float(first) < high:
+        raise _checks.error(name, float(first), f"finite and in [0, {high:g}) at every step, the first of which is 0",
+                            "count from 1 where 0 is excluded: lambda t: schedule(t + 1)")
+
+
+def _first_line(failed: Exception) -> str:
+    return str(failed).split("\n", 1)[0][:160]
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | range) or (not isinstance(value, str) and np.ndim(value) > 0)  # type: ignore[arg-type]
+
+
+def check_learning_rate(learning_rate: object) -> np.ndarray | Schedule:
+    """A positive float64 array, or a schedule."""
     if callable(learning_rate):
-        return learning_rate
+        return as_tree(learning_rate)
+    if _is_list(learning_rate):
+        return _tabulated("learning_rate", learning_rate, 0.0, np.inf)
     return np.asarray(_checks.positive("learning_rate", learning_rate, "try 0.1, or a schedule step -> rate"))
 
 
-def check_momentum(momentum: Any) -> Any:
-    """A float64 array in (0, 1), or a static Python 0: then no momentum array is ever carried."""
-    mu = _checks.fraction("momentum", momentum)
-    return np.asarray(mu) if mu else 0.0
+def check_momentum(momentum: object) -> np.ndarray | Schedule | None:
+    """A float64 array in (0, 1), a schedule, or None for 0: then no momentum array is ever carried."""
+    if callable(momentum):
+        return as_tree(momentum)
+    if _is_list(momentum):
+        return _tabulated("momentum", momentum, 0.0, 1.0)
+    mu = 0.0 if momentum is None else _checks.fraction("momentum", momentum)
+    return np.asarray(mu) if mu else None
 
 
-def is_traced(value: Any) -> bool:
+def as_tree(function: Schedule) -> Schedule:
+    """A function as a pytree without leaves; one that is a pytree already, with its own leaves, stays."""
+    return jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
+
+
+def is_traced(value: object) -> bool:
     """Whether `value` is known to JAX alone."""
     return isinstance(value, jax.Array)
 
 
-def resolve(optimizer: Any, problem: Any, batch_size: int) -> Any:
+def resolve(optimizer: Any, problem: Problem, batch_size: int) -> Any:
     """The optimizer with what it takes from the problem and the batch size worked out, on the host in float64.
 
     `DampedNewton` becomes `SGD` with a preconditioner; most optimizers stay as they are.
@@ -52,12 +160,14 @@ def resolve(optimizer: Any, problem: Any, batch_size: int) -> Any:
     return optimizer if method is None else method(problem, batch_size)
 
 
-def rate_at(learning_rate: Any, count: Any) -> Any:
+def rate_at(learning_rate: Any, count: ArrayLike) -> Any:
     """The learning rate of step `count` (the first step is 0)."""
     return learning_rate(count) if callable(learning_rate) else learning_rate
 
 
-def check_optimizer(optimizer: Any, dimension: int) -> tuple[Optimizer | None, Any]:
+def check_optimizer(
+    optimizer: object, dimension: int
+) -> tuple[Optimizer | None, optax.GradientTransformation | None]:
     """Tell a described optimizer from an optax transformation: one of the two returned is None.
 
     Raises:
@@ -77,6 +187,31 @@ def check_optimizer(optimizer: Any, dimension: int) -> tuple[Optimizer | None, A
                                 "give every parameter one block")
         return optimizer, None
     if isinstance(optimizer, optax.GradientTransformation):
+        _check_transformation(optimizer, dimension)
         return None, optimizer
-    raise _checks.error("optimizer", optimizer, "a sgdsim optimizer or an optax.GradientTransformation",
-                        "try ss.SGD(learning_rate=0.1)")
+    remedy = "try ss.SGD(learning_rate=0.1)"
+    if isinstance(optimizer, optax.MultiSteps):
+        remedy = "pass its .gradient_transformation()"
+    elif isinstance(optimizer, type) or getattr(optimizer, "__module__", "").startswith("optax"):
+        remedy = f"call it first: {getattr(optimizer, '__name__', 'the function')}(0.1)"
+    raise _checks.error("optimizer", optimizer, "a sgdsim optimizer or an optax.GradientTransformation", remedy)
+
+
+def _check_transformation(transformation: optax.GradientTransformation, dimension: int) -> None:
+    """Refuse what cannot step one vector of parameters by its gradient alone, before anything is compiled."""
+    w = jax.ShapeDtypeStruct((dimension,), jnp.float32)
+
+    def step(point: Any, gradient: PyTree) -> Any:
+        return transformation.update(gradient, transformation.init(point), point)[0]
+
+    try:
+        moved = jax.eval_shape(step, w, w)
+    except Exception as failed:
+        raise _checks.error(
+            "optimizer", "an optax transformation", f"one that steps a vector of {dimension} parameters by its "
+            f"gradient alone ({_first_line(failed)})",
+            "leave out what needs the loss or trees of parameters: line searches, plateaus, lookahead, masks of trees"
+        ) from failed
+    if getattr(moved, "shape", None) != (dimension,):
+        raise _checks.error("optimizer", "an optax transformation", f"one whose updates have shape ({dimension},) "
+                            f"(got {moved})", "it must keep the shape of the gradient")

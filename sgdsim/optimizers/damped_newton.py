@@ -9,9 +9,11 @@ import numpy as np
 import optax
 
 from sgdsim import _checks
-from sgdsim._types import as_matrix, is_array, set_field, spec
+from sgdsim._specs import set_field, spec
+from sgdsim._types import as_matrix, is_array
 from sgdsim.optimizers.base import check_learning_rate, check_momentum, is_traced
 from sgdsim.optimizers.sgd import SGD, heavy_ball
+from sgdsim.problems.base import Problem
 
 _RANK = 1e-13  # eigenvalues below this share of the largest are rounding
 
@@ -29,7 +31,7 @@ class DampedNewton:
 
     Args:
         learning_rate: lambda > 0, or a schedule from the step (0, 1, ...) to a rate.
-        momentum: mu in [0, 1).
+        momentum: mu in [0, 1); None is 0.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -43,16 +45,16 @@ class DampedNewton:
     """
 
     learning_rate: Any
-    momentum: Any = 0.0
+    momentum: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         set_field(self, learning_rate=check_learning_rate(self.learning_rate), momentum=check_momentum(self.momentum))
 
-    def resolve(self, problem: Any, batch_size: Any = None) -> SGD:
+    def resolve(self, problem: Problem, batch_size: Any = None) -> SGD:
         """The same optimizer as SGD with preconditioner A^-1, computed on the host in float64."""
         return SGD(self.learning_rate, self.momentum, inverse_curvature(problem))
 
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+    def as_optax(self, problem: Problem | None = None) -> optax.GradientTransformation:
         """The optax transformation for this problem.
 
         Raises:
@@ -64,7 +66,7 @@ class DampedNewton:
         return heavy_ball(self.learning_rate, self.momentum, inverse_curvature(problem))
 
 
-def inverse_curvature(problem: Any) -> Any:
+def inverse_curvature(problem: Problem) -> Any:
     """The (pseudo-)inverse of the Hessian of the data loss, weight decay left out, shape (D, D).
 
     Raises:

@@ -9,11 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import apply, set_field, spec
+from sgdsim._specs import set_field, spec
+from sgdsim._types import ArrayT, apply
 from sgdsim.optimizers.base import check_learning_rate, check_momentum, is_traced, rate_at
 from sgdsim.optimizers.sgd import SGD, heavy_ball
+from sgdsim.problems.base import Problem
 
 _DIVERGED = 1e18  # chains beyond it have diverged: they say nothing about the noise
 
@@ -21,10 +25,10 @@ _DIVERGED = 1e18  # chains beyond it have diverged: they say nothing about the n
 class NaturalGradientState(NamedTuple):
     """Heavy-ball momentum (None without), the running average of C and its weight, and the updates so far."""
 
-    momentum: Any
-    fisher: Any
-    weight: Any
-    count: Any
+    momentum: PyTree
+    fisher: PyTree
+    weight: PyTree
+    count: PyTree
 
 
 @spec
@@ -47,7 +51,7 @@ class NaturalGradient:
 
     Args:
         learning_rate: lambda > 0, or a schedule from the step (0, 1, ...) to a rate.
-        momentum: mu in [0, 1).
+        momentum: mu in [0, 1); None is 0.
         fisher: C, a positive definite D x D matrix or its length-D diagonal, of the batch-MEAN gradient;
             None for the ensemble's estimate.
         memory: rho in [0, 1): 0 uses the current step alone, which oscillates at large learning rates.
@@ -65,12 +69,12 @@ class NaturalGradient:
     """
 
     learning_rate: Any
-    momentum: Any = 0.0
+    momentum: Any = None
     fisher: Any = None
     memory: Any = 0.9
     batch_size: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = self.batch_size
         set_field(
             self,
@@ -81,7 +85,7 @@ class NaturalGradient:
             batch_size=None if size is None else np.asarray(float(_checks.integer("batch_size", _whole(size)))),
         )
 
-    def resolve(self, problem: Any, batch_size: int) -> Any:
+    def resolve(self, problem: Problem, batch_size: int) -> Any:
         """The same optimizer with S filled in; with a given Fisher matrix, as SGD preconditioned by (S C)^-1.
 
         Raises:
@@ -94,7 +98,7 @@ class NaturalGradient:
             return dataclasses.replace(self, batch_size=batch_size)
         return SGD(self.learning_rate, self.momentum, _inverse(self.fisher) / batch_size)
 
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
+    def as_optax(self, problem: Problem | None = None) -> optax.GradientTransformation:
         """The optax transformation; without a Fisher matrix its gradients are (D, chains) of one ensemble.
 
         Raises:
@@ -110,10 +114,10 @@ class NaturalGradient:
                                 "as_optax(problem) takes its full gradient; or pass fisher=")
         return self._estimating(problem)
 
-    def _estimating(self, problem: Any) -> optax.GradientTransformation:
-        plain = isinstance(self.momentum, float)
+    def _estimating(self, problem: Problem) -> optax.GradientTransformation:
+        plain = self.momentum is None
 
-        def init(params: Any) -> NaturalGradientState:
+        def init(params: jax.Array) -> NaturalGradientState:
             if params.ndim != 2 or params.shape[1] < 2 * len(params):
                 raise _checks.error("chains", params.shape[1:], f"at least {2 * len(params)} in a block (2 D)",
                                     "an estimate of C needs many chains: use more, or pass fisher=")
@@ -121,7 +125,9 @@ class NaturalGradient:
             return NaturalGradientState(None if plain else jnp.zeros_like(params), square,
                                         jnp.zeros((), params.dtype), jnp.zeros((), jnp.int32))
 
-        def update(g: Any, state: NaturalGradientState, params: Any = None) -> tuple[Any, NaturalGradientState]:
+        def update(
+            g: jax.Array, state: NaturalGradientState, params: PyTree = None
+        ) -> tuple[jax.Array, NaturalGradientState]:
             fisher, weight = self._average(problem, g, params, state)
             m = g if plain else (self.momentum * state.momentum + g).astype(g.dtype)
             inverse = jnp.linalg.pinv(fisher / weight, hermitian=True)
@@ -131,7 +137,9 @@ class NaturalGradient:
 
         return optax.GradientTransformation(init, update)
 
-    def _average(self, problem: Any, g: Any, params: Any, state: NaturalGradientState) -> tuple[Any, Any]:
+    def _average(
+        self, problem: Problem, g: jax.Array, params: jax.Array, state: NaturalGradientState
+    ) -> tuple[jax.Array, jax.Array]:
         """The running average of C, not yet divided by its weight, and that weight."""
         noise = (g - problem.gradient(params)).astype(g.dtype)
         # A comparison with NaN is false.
@@ -147,12 +155,12 @@ def _whole(size: Any) -> Any:
     return int(size) if isinstance(size, np.ndarray) and size.ndim == 0 and size == int(size) else size
 
 
-def _inverse(operator: Any) -> Any:
-    backend = jnp if is_traced(operator) else np
+def _inverse(operator: ArrayT) -> ArrayT:
+    backend: Any = jnp if is_traced(operator) else np
     return 1 / operator if operator.ndim == 1 else backend.linalg.inv(operator)
 
 
-def _positive_definite(fisher: Any) -> np.ndarray:
+def _positive_definite(fisher: ArrayLike) -> np.ndarray:
     operator = _checks.positive_semidefinite("fisher", fisher)
     values = operator if operator.ndim == 1 else np.linalg.eigvalsh(operator)
     if values.min() <= 1e-13 * values.max():

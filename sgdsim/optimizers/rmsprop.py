@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import optax
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec
-from sgdsim.optimizers.adaptive import InverseRoot, adaptive, check_epsilons, check_flag, identity
+from sgdsim._specs import set_field, spec, static
+from sgdsim.optimizers.adaptive import MomentScaled, check_decoupled, check_epsilons, identity
 from sgdsim.optimizers.base import check_learning_rate
 
 
 @spec
-class RMSProp:
+class RMSProp(MomentScaled):
     r"""RMSProp.
 
     $$v \leftarrow \beta_2 v + (1-\beta_2) g^2, \qquad
@@ -29,6 +28,7 @@ class RMSProp:
         eps: epsilon >= 0, added to the root.
         eps_root: epsilon_root >= 0, added under the root.
         bias_correction: whether v^ = v / (1 - beta_2^t); the stationary law does not depend on it.
+        weight_decay: gamma, decoupled as in `AdamW`; None is 0.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -43,25 +43,18 @@ class RMSProp:
     b2: Any = 0.99
     eps: Any = 1e-8
     eps_root: Any = 0.0
-    bias_correction: Any = False
+    bias_correction: bool = static(default=False)
+    weight_decay: Any = None
 
-    b1 = 0.0
+    b1 = None
     V = staticmethod(identity)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         set_field(
             self,
             learning_rate=check_learning_rate(self.learning_rate),
             b2=np.asarray(_checks.fraction("b2", self.b2, "0.99 is common")),
-            bias_correction=check_flag("bias_correction", self.bias_correction),
+            bias_correction=_checks.flag("bias_correction", self.bias_correction),
+            weight_decay=check_decoupled(self.weight_decay),
             **check_epsilons(self),
         )
-
-    @property
-    def S(self) -> InverseRoot:
-        """What multiplies the step, as a function of v."""
-        return InverseRoot(self.eps, self.eps_root)
-
-    def as_optax(self, problem: Any = None) -> optax.GradientTransformation:
-        """The optax transformation; `problem` is not needed."""
-        return adaptive(self)

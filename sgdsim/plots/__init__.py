@@ -14,5 +14,6 @@ from sgdsim.plots.polynomial import variance_polynomial as variance_polynomial
 from sgdsim.plots.spectrum import spectrum as spectrum
 from sgdsim.plots.style import panels as panels
 from sgdsim.plots.style import styled as styled
+from sgdsim.plots.sweep_maps import sweep_maps as sweep_maps
 from sgdsim.plots.tails import survival as survival
 from sgdsim.plots.trajectory import trajectory as trajectory

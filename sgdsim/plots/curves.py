@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim.plots.style import APPROXIMATIONS, COLORS, GUIDE, INK, LINESTYLES, MARKERS, Look, axes, set_log, styled
+from sgdsim.plots.style import (
+    APPROXIMATIONS,
+    COLORS,
+    GUIDE,
+    INK,
+    LINESTYLES,
+    MARKERS,
+    Line,
+    Look,
+    Points,
+    axes,
+    set_log,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def curve(
-    theories: Mapping[str, tuple[Any, Any]],
-    simulated: tuple[Any, Any, Any] | None = None,
+    theories: Mapping[str, Line],
+    simulated: Points | None = None,
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     xlabel: str = "",
     ylabel: str = "",
     title: str = "",
@@ -24,9 +41,9 @@ def curve(
     log: str = "",
     ylim: tuple[float, float] | None = None,
     xticks: Sequence[float] | None = None,
-    doubtful: Any = None,
+    doubtful: ArrayLike | None = None,
     limit_label: str = "stability limit",
-) -> Any:
+) -> Axes:
     """Draw theories as lines and simulated points with 2-standard-error bars.
 
     Args:
@@ -97,14 +114,14 @@ def curve(
 
 
 def points(
-    groups: Mapping[str, tuple[Any, Any]],
+    groups: Mapping[str, Line],
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     xlabel: str = "",
     ylabel: str = "",
     title: str = "",
     log: str = "",
-) -> Any:
+) -> Axes:
     """Draw labelled series as markers joined by thin lines, for values that exist at a few places only.
 
     Args:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim.plots.style import APPROXIMATIONS, GUIDE, INK, axes, styled
+from sgdsim.results import Result
+from sgdsim.solver.prediction import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 POINTS = 2_000
 
 
 def covariance_ellipses(
-    result: Any,
-    predictions: Mapping[str, Any] | Any,
+    result: Result,
+    predictions: Mapping[str, Prediction] | Prediction,
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     components: tuple[int, int] = (0, 1),
     title: str = "",
-) -> Any:
+) -> Axes:
     """Draw the last position of up to 2,000 chains with 1- and 2-sigma ellipses.
 
     Args:
@@ -48,12 +54,12 @@ def covariance_ellipses(
     with styled():
         if result.final is not None:
             cloud = np.asarray(result.final)[:POINTS, pick]
-            ax.scatter(*cloud.T, s=3, color=GUIDE, alpha=0.6, linewidths=0, zorder=1, rasterized=True)
+            ax.scatter(cloud[:, 0], cloud[:, 1], s=3, color=GUIDE, alpha=0.6, linewidths=0, zorder=1, rasterized=True)
         _pair(ax, result.mean[pick], result.covariance[np.ix_(pick, pick)], color=INK, linestyle=":", linewidth=2.6)
         handles = [Line2D([], [], color=INK, linestyle=":", linewidth=2.6, label="simulation")]
         for name, theory in many.items():
             look = APPROXIMATIONS[name]
-            options = {"color": look.color, "linestyle": look.linestyle, "linewidth": 1.6}
+            options: dict[str, Any] = {"color": look.color, "linestyle": look.linestyle, "linewidth": 1.6}
             _pair(ax, theory.mean[pick], theory.covariance[np.ix_(pick, pick)], **options)
             handles.append(Line2D([], [], label=look.label, **options))
         reach = 3.2 * np.sqrt(np.diag(np.asarray(result.covariance))[pick].max())
@@ -66,7 +72,7 @@ def covariance_ellipses(
     return ax
 
 
-def ellipse(mean: Any, covariance: Any, radius: float, points: int = 181) -> np.ndarray:
+def ellipse(mean: ArrayLike, covariance: ArrayLike, radius: float, points: int = 181) -> np.ndarray:
     """Return the curve (2, points) on which the Mahalanobis distance from `mean` is `radius`."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
     angle = np.linspace(0, 2 * np.pi, points)
@@ -74,6 +80,6 @@ def ellipse(mean: Any, covariance: Any, radius: float, points: int = 181) -> np.
     return np.asarray(mean)[:, None] + radius * vectors @ (np.sqrt(np.clip(values, 0, None))[:, None] * circle)
 
 
-def _pair(ax: Any, mean: Any, covariance: Any, **options: Any) -> None:
+def _pair(ax: Axes, mean: np.ndarray, covariance: np.ndarray, **options: Any) -> None:
     for radius in (1, 2):
         ax.plot(*ellipse(mean, covariance, radius), zorder=2 + radius / 10, **options)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim.plots.style import INK, LINESTYLES, axes, pyplot, set_log, styled
+from sgdsim.plots.style import INK, LINESTYLES, Line, Points, axes, pyplot, set_log, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def heatmap(
-    x: Any,
-    y: Any,
-    values: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    values: ArrayLike,
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     xlabel: str = "",
     ylabel: str = "",
     title: str = "",
     label: str = "",
     limits: tuple[float, float] | None = None,
     colormap: str = "cividis",
-    boundaries: Mapping[str, tuple[Any, Any]] | None = None,
+    boundaries: Mapping[str, Line] | None = None,
     contours: Mapping[float, str] | None = None,
     contour_color: str = "white",
-    dots: tuple[Any, Any, Any] | None = None,
+    dots: Points | None = None,
     log: str = "",
     ylim: tuple[float, float] | None = None,
-) -> Any:
+) -> Axes:
     """Draw values over a grid; NaN is left white.
 
     Args:
@@ -51,13 +55,15 @@ def heatmap(
     """
     ax = axes(ax)
     with styled():
-        low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+        shown = np.asarray(values, np.float64)
+        low, high = limits or (float(np.nanmin(shown)), float(np.nanmax(shown)))
         norm = pyplot().Normalize(low, high)
-        image = ax.pcolormesh(x, y, values, cmap=colormap, norm=norm, shading="nearest", rasterized=True)
+        image = ax.pcolormesh(_edges(x, "x" in log), _edges(y, "y" in log), values, cmap=colormap, norm=norm,
+                              rasterized=True)
         ax.grid(False)
         if contours:
-            look = {"colors": contour_color, "linewidths": 1, "linestyles": "-"}
-            lines = ax.contour(x, y, values, levels=sorted(contours), **look)
+            lines = ax.contour(x, y, values, levels=sorted(contours), colors=contour_color, linewidths=1,
+                               linestyles="-")
             ax.clabel(lines, fmt=dict(contours), fontsize=9)
         for i, (name, (across, up)) in enumerate((boundaries or {}).items()):
             ax.plot(across, up, color=INK, linestyle=LINESTYLES[i % len(LINESTYLES)], linewidth=1.8, label=name)
@@ -72,3 +78,11 @@ def heatmap(
         if boundaries or dots is not None:
             ax.legend(loc="upper left", frameon=True, framealpha=0.9)
     return ax
+
+
+def _edges(centres: ArrayLike, log: bool) -> np.ndarray:
+    """Edges of cells half-way between their centres, on the scale of the axis."""
+    c = np.log(np.asarray(centres, np.float64)) if log else np.asarray(centres, np.float64)
+    half = np.diff(c, prepend=2 * c[0] - c[1], append=2 * c[-1] - c[-2]) / 2 if len(c) > 1 else np.full(2, 0.5)
+    edges = np.append(c - half[:-1], c[-1] + half[-1])
+    return np.exp(edges) if log else edges

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim.plots.style import COLORS, GUIDE, LINESTYLES, MARKERS, axes, set_log, styled
+from sgdsim.plots.style import COLORS, GUIDE, LINESTYLES, MARKERS, Line, Points, axes, set_log, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def matched(
-    lines: Mapping[str, tuple[Any, Any]],
-    simulated: Mapping[str, tuple[Any, Any, Any]],
+    lines: Mapping[str, Line],
+    simulated: Mapping[str, Points],
     *,
-    ax: Any = None,
-    doubtful: Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+    doubtful: Mapping[str, ArrayLike] | None = None,
     doubtful_label: str = "typical runs only",
-    bands: Mapping[str, tuple[Any, Any, Any]] | None = None,
+    bands: Mapping[str, Points] | None = None,
     xlabel: str = "",
     ylabel: str = "",
     title: str = "",
     log: str = "",
-) -> Any:
+) -> Axes:
     """Draw lines and simulated points with 2-standard-error bars; what has the same label has the same colour.
 
     Args:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim.plots.style import COLORS, GUIDE, INK, LINESTYLES, MARKERS, PAPER, axes, styled
+from sgdsim.plots.style import COLORS, GUIDE, INK, LINESTYLES, MARKERS, PAPER, Line, Points, axes, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def on_minima(
-    curve: Any,
-    start: Any,
-    clouds: Mapping[str, tuple[Any, Any]],
+    curve: ArrayLike,
+    start: ArrayLike,
+    clouds: Mapping[str, Line],
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     xlim: tuple[float, float] | None = None,
     ylim: tuple[float, float] | None = None,
     title: str = "",
-) -> Any:
+) -> Axes:
     """Draw a curve of minima, where chains started, where they are and where theory says they end.
 
     Args:
@@ -35,7 +39,8 @@ def on_minima(
     with styled():
         ax.plot(*np.asarray(curve), color=GUIDE, linewidth=1.0, zorder=1, label="minima")
         for i, (label, (points, limit)) in enumerate(clouds.items()):
-            ax.scatter(*np.asarray(points), s=5, color=COLORS[i % len(COLORS)], alpha=0.35, linewidths=0, zorder=2,
+            x, y = np.asarray(points)
+            ax.scatter(x, y, s=5, color=COLORS[i % len(COLORS)], alpha=0.35, linewidths=0, zorder=2,
                        rasterized=True)
             ax.plot(*np.asarray(limit)[:, None], linestyle="none", marker=MARKERS[i % len(MARKERS)], markersize=9,
                     color=COLORS[i % len(COLORS)], markeredgecolor=INK, markeredgewidth=1.0, zorder=4, label=label)
@@ -48,10 +53,10 @@ def on_minima(
 
 
 def slow_paths(
-    theories: Mapping[str, tuple[Any, Any]],
-    simulated: Mapping[str, tuple[Any, Any, Any]],
+    theories: Mapping[str, Line],
+    simulated: Mapping[str, Points],
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     limits: Mapping[str, float] | None = None,
     level: float | None = None,
     xlabel: str = "slow time t = k η²",
@@ -59,7 +64,7 @@ def slow_paths(
     title: str = "",
     log: str = "",
     legend: bool = True,
-) -> Any:
+) -> Axes:
     """Draw predicted paths as lines and simulated ones, of the same labels, as points with 2-standard-error bars.
 
     Args:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim.plots.style import COLORS, GUIDE, MARKERS, axes, set_log, styled
+from sgdsim.plots.style import COLORS, GUIDE, MARKERS, Points, axes, set_log, styled
+from sgdsim.results import Result
+from sgdsim.solver.prediction import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def parity(result: Any, prediction: Any, *, quantity: str = "covariance", ax: Any = None, title: str = "") -> Any:
+def parity(
+    result: Result,
+    prediction: Prediction,
+    *,
+    quantity: str = "covariance",
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
     """Draw every distinct entry of a quantity, predicted on one axis and measured on the other.
 
     Args:
@@ -20,27 +32,27 @@ def parity(result: Any, prediction: Any, *, quantity: str = "covariance", ax: An
         ax: matplotlib axes; None makes a figure.
         title: shown above the panel.
     """
-    measured, error = getattr(result, quantity), getattr(result, f"{quantity}_stderr")
+    measured, error = (np.asarray(getattr(result, name)) for name in (quantity, f"{quantity}_stderr"))
     predicted = np.asarray(getattr(prediction, quantity))
-    groups: dict[str, Any] = {}
+    groups: dict[str, Points] = {}
     if predicted.ndim == 2:
         diagonal, upper = np.diag_indices(len(predicted)), np.triu_indices(len(predicted), 1)
         for name, where in (("diagonal", diagonal), ("off the diagonal", upper)):
-            groups[name] = tuple(np.asarray(x)[where] for x in (predicted, measured, error))
+            groups[name] = predicted[where], measured[where], error[where]
     else:
-        groups[quantity] = tuple(np.atleast_1d(x) for x in (predicted, measured, error))
+        groups[quantity] = np.atleast_1d(predicted), np.atleast_1d(measured), np.atleast_1d(error)
     ax = parity_points(groups, ax=ax, title=title or quantity.replace("_", " "))
     return ax
 
 
 def parity_points(
-    groups: Mapping[str, Sequence[Any]],
+    groups: Mapping[str, Points],
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     log: bool = False,
     sigmas: float = 2.0,
     title: str = "",
-) -> Any:
+) -> Axes:
     """Draw groups of (predicted, simulated, stderr) around the line of equality, one marker a group.
 
     Args:

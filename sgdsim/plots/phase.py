@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim.plots.style import GUIDE, INK, axes, styled
+from sgdsim.plots.style import GUIDE, INK, Line, axes, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # In grey the three colours are one: hatches tell them apart.
 PHASES = {
@@ -20,20 +24,20 @@ DOTS = {"finite variance": "#0072B2", "infinite variance": "#D55E00", "diverges"
 
 
 def phase_diagram(
-    batch_sizes: Any,
-    mean_square: Any,
-    almost_sure: Any,
-    dots: Mapping[str, tuple[Any, Any]] | None = None,
+    batch_sizes: ArrayLike,
+    max_learning_rate: ArrayLike,
+    almost_sure: ArrayLike,
+    dots: Mapping[str, Line] | None = None,
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     title: str = "",
     legend: bool = True,
-) -> Any:
+) -> Axes:
     """Draw where SGD settles with finite variance, with infinite variance, and where it diverges.
 
     Args:
         batch_sizes: S, shape (n,).
-        mean_square: the learning rate from which on the variance is infinite, shape (n,).
+        max_learning_rate: the learning rate from which on the variance is infinite, shape (n,).
         almost_sure: the learning rate from which on there is no stationary law, shape (n,).
         dots: simulated points (S, learning rates) by what the simulation found: "finite variance",
             "infinite variance", "diverges" or, open, "undecided".
@@ -42,10 +46,11 @@ def phase_diagram(
         legend: draw the legend below the panel.
     """
     ax = axes(ax)
-    sizes, low, high = (np.asarray(v, np.float64) for v in (batch_sizes, mean_square, almost_sure))
+    sizes, low, high = (np.asarray(v, np.float64) for v in (batch_sizes, max_learning_rate, almost_sure))
     points = {} if dots is None else dots
-    top = 1.25 * max([high.max(), *(np.max(y) for _, y in points.values() if np.size(y))])
-    bottom = 0.75 * min([low.min(), *(np.min(y) for _, y in points.values() if np.size(y))])
+    rates = [np.asarray(y, np.float64) for _, y in points.values() if np.size(y)]
+    top = 1.25 * max([high.max(), *(y.max() for y in rates)])
+    bottom = 0.75 * min([low.min(), *(y.min() for y in rates)])
     with styled():
         edges = (np.full(sizes.shape, bottom), low, high, np.full(sizes.shape, top))
         for (name, (color, _, hatch)), below, above in zip(PHASES.items(), edges[:-1], edges[1:], strict=True):

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim.plots.style import COLORS, INK, MARKERS, axes, set_log, styled
+from sgdsim.estimators import PolynomialFit
+from sgdsim.plots.style import COLORS, INK, MARKERS, Line, axes, set_log, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _POINTS = 160
 
 
 def variance_polynomial(
-    fits: Any,
-    exact: Mapping[str, tuple[Any, Any]] | None = None,
+    fits: Mapping[str, PolynomialFit] | PolynomialFit,
+    exact: Mapping[str, Line] | None = None,
     *,
-    ax: Any = None,
+    ax: Axes | None = None,
     level: float = 0.95,
     extent: tuple[float, float] | None = None,
     xlabel: str = "batch size b",
     ylabel: str = "variance of the gradient",
     title: str = "",
     log: str = "xy",
-) -> Any:
+) -> Axes:
     """Draw measured variances with 2-standard-error bars, their fitted curves and the bands of these.
 
     Args:
@@ -65,8 +69,8 @@ def variance_polynomial(
             )
             positive = fit.variance[fit.variance > 0]
             floor, ceiling = min(floor, positive.min(initial=np.inf)), max(ceiling, fit.variance.max())
-        for b, y in exact.values():
-            ax.plot(b, y, color=INK, linestyle=(0, (4, 2)), linewidth=1.1, zorder=3)
+        for sizes, truth in exact.values():
+            ax.plot(sizes, truth, color=INK, linestyle=(0, (4, 2)), linewidth=1.1, zorder=3)
         set_log(ax, log)
         # A band that reaches 0 would otherwise take the whole axis.
         if "y" in log and np.isfinite(floor):

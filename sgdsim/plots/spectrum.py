@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim.plots.style import COLORS, GUIDE, MARKERS, axes, set_log, styled
+from sgdsim.plots.style import COLORS, GUIDE, MARKERS, Line, axes, set_log, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def spectrum(
-    curvature: Any,
-    noise: Mapping[str, Any],
+    curvature: ArrayLike,
+    noise: Mapping[str, ArrayLike | Line],
     *,
     proportional: float | None = None,
-    ax: Any = None,
+    ax: Axes | None = None,
     xlabel: str = "eigenvalue h of the Hessian",
     ylabel: str = "variance of the gradient along it",
     title: str = "",
     log: str = "xy",
-) -> Any:
+) -> Axes:
     """Draw the gradient's variance along the eigenvectors of the Hessian against their curvature.
 
     Args:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.typing import LineStyleType
+
+Line = tuple[ArrayLike, ArrayLike]  # x, y
+Points = tuple[ArrayLike, ArrayLike, ArrayLike]  # x, y, standard error; of a band x, low, high
 
 
 class Look(NamedTuple):
     """How one theory is drawn."""
 
     color: str
-    linestyle: Any
+    linestyle: LineStyleType
     label: str
 
 
@@ -21,7 +35,7 @@ APPROXIMATIONS = {
 }
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+LINESTYLES: tuple[LineStyleType, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
 INK, PAPER, GUIDE = "#1a1a1a", "white", "#8c8c8c"
 
 SETTINGS = {
@@ -51,7 +65,7 @@ SETTINGS = {
 }
 
 
-def pyplot() -> Any:
+def pyplot() -> ModuleType:
     """Import matplotlib's pyplot.
 
     Raises:
@@ -64,14 +78,14 @@ def pyplot() -> Any:
     return plt
 
 
-def styled() -> Any:
+def styled() -> AbstractContextManager[None]:
     """Return a context manager under which everything created has the style of this package."""
     plt = pyplot()
     plt.draw_if_interactive()  # loads the backend: loaded inside, it would be undone, and notebooks show nothing
     return plt.rc_context(SETTINGS)
 
 
-def axes(ax: Any = None, figsize: tuple[float, float] = (5.2, 3.8)) -> Any:
+def axes(ax: Axes | None = None, figsize: tuple[float, float] = (5.2, 3.8)) -> Axes:
     """Return `ax`, or the axes of a new styled figure."""
     if ax is not None:
         return ax
@@ -79,7 +93,7 @@ def axes(ax: Any = None, figsize: tuple[float, float] = (5.2, 3.8)) -> Any:
         return pyplot().figure(figsize=figsize, layout="constrained").add_subplot()
 
 
-def set_log(ax: Any, log: str) -> None:
+def set_log(ax: Axes, log: str) -> None:
     """Make the axes named in `log` logarithmic, with labels that do not run into each other."""
     for axis, name in ((ax.xaxis, "x"), (ax.yaxis, "y")):
         if name in log:
@@ -87,12 +101,12 @@ def set_log(ax: Any, log: str) -> None:
             label_log(axis)
 
 
-def label_log(axis: Any) -> None:
+def label_log(axis: Axis) -> None:
     """Label a logarithmic axis at 1, 2 and 5 where less than two decades are seen, at every digit in less than half."""
     pyplot()
     from matplotlib.ticker import FuncFormatter
 
-    def minor(value: float, _: Any) -> str:
+    def minor(value: float, _: int | None) -> str:
         low, high = sorted(axis.get_view_interval())
         if low <= 0 or high >= 100 * low or (high >= 3 * low and f"{value:.0e}"[0] not in "25"):
             return ""
@@ -110,7 +124,7 @@ def power_of_ten(value: float) -> str:
     return f"$10^{{{int(exponent)}}}$" if digits == "1" else rf"${digits} \times 10^{{{int(exponent)}}}$"
 
 
-def panels(rows: int, columns: int, figsize: tuple[float, float], **options: Any) -> tuple[Any, Any]:
+def panels(rows: int, columns: int, figsize: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
     """Return a new styled figure that pyplot does not keep, and its axes as an array."""
     pyplot()
     from matplotlib.figure import Figure

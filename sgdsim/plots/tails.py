@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from sgdsim import _checks
+from sgdsim._tail_index import TailIndex
+from sgdsim.estimators.tail_index import TailEstimate
 from sgdsim.plots.style import COLORS, GUIDE, INK, axes, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def survival(
-    deviations: Any,
+    deviations: ArrayLike | None,
     seen: float | None,
-    estimate: Any,
+    estimate: TailEstimate,
     *,
-    exact: float | None = None,
-    ax: Any = None,
+    exact: TailIndex | float | None = None,
+    ax: Axes | None = None,
     xlabel: str = "deviation |w − w*|",
     title: str = "",
     xlim: tuple[float, float] | None = None,
-) -> Any:
+) -> Axes:
     """Draw the survival function of the largest deviations, double logarithmic, with slopes through one point of it.
 
     Args:
@@ -31,7 +38,12 @@ def survival(
         xlabel: label of the horizontal axis.
         title: shown above the panel.
         xlim: range of the horizontal axis.
+
+    Raises:
+        ValueError: the deviations were not measured.
     """
+    if deviations is None:
+        raise _checks.error("deviations", None, "measured", "ss.statistics.LargestDeviations() is among the defaults")
     ax = axes(ax)
     x = np.asarray(deviations, np.float64)
     seen = seen or len(x)
@@ -43,11 +55,12 @@ def survival(
         ax.plot(x, probability, ".", color=INK, markersize=3, zorder=3, label="simulation")
         through = np.array([ends[0], x[pin], ends[1]])
         band = [probability[pin] * (through / x[pin]) ** -index for index in (estimate.low, estimate.high)]
-        ax.fill_between(through, *band, color=COLORS[0], alpha=0.2, linewidth=0,
-                        label=f"{estimate.level:.0%} interval {estimate.low:.3g} to {estimate.high:.3g}")  # fmt: skip
-        ax.plot(ends, line(estimate.index), color=COLORS[0], label=f"measured slope {estimate.index:.3g}", zorder=4)
+        held = f"{estimate.confidence:.0%} interval {estimate.low:.3g} to {estimate.high:.3g}"
+        ax.fill_between(through, *band, color=COLORS[0], alpha=0.2, linewidth=0, label=held)
+        ax.plot(ends, line(estimate.value), color=COLORS[0], label=f"measured slope {estimate.value:.3g}", zorder=4)
         if exact is not None:
-            ax.plot(ends, line(exact), color=COLORS[1], linestyle="--", label=f"exact slope {exact:.3g}", zorder=5)
+            slope = float(exact)
+            ax.plot(ends, line(slope), color=COLORS[1], linestyle="--", label=f"exact slope {slope:.3g}", zorder=5)
         ax.axvline(estimate.threshold, color=GUIDE, linestyle=(0, (1, 2)), linewidth=1.4, zorder=1, label="threshold")
         ax.set_xscale("log")
         ax.set_yscale("log")

@@ -11,5 +11,7 @@ from sgdsim.problems.from_loss import FromLoss as FromLoss
 from sgdsim.problems.linear_regression import LinearRegression as LinearRegression
 from sgdsim.problems.matrix_factorization import MatrixFactorization as MatrixFactorization
 from sgdsim.problems.quadratic import Quadratic as Quadratic
+from sgdsim.problems.sampling import BatchSizes as BatchSizes
+from sgdsim.problems.sampling import check_batch_sizes as check_batch_sizes
 from sgdsim.problems.sampling import check_sampling as check_sampling
 from sgdsim.problems.two_layer_linear import TwoLayerLinear as TwoLayerLinear

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from sgdsim._types import Vector
+from jaxtyping import PyTree
+
+from sgdsim._types import AnyArray, ArrayT, Matrix, Vector
 
 
 @runtime_checkable
@@ -35,22 +37,22 @@ class Problem(Protocol):
         """Where chains start unless told otherwise, shape (D,)."""
         ...
 
-    def loss(self, w: Any) -> Any:
+    def loss(self, w: ArrayT) -> ArrayT:
         """Expected loss being minimised, label noise and weight-decay penalty included."""
         ...
 
-    def test_loss(self, w: Any) -> Any:
+    def test_loss(self, w: ArrayT) -> ArrayT:
         """Excess error of `w`: no label noise, no penalty."""
         ...
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: ArrayT) -> ArrayT:
         """Gradient of `loss`."""
         ...
 
-    def hessian(self, w: Any = None) -> Any:
+    def hessian(self, w: AnyArray | None = None) -> Matrix:
         """Hessian of `loss` at `w`, shape (D, D)."""
         ...
 
-    def example_gradient(self, w: Any, example: Any) -> Any:
+    def example_gradient(self, w: ArrayT, example: PyTree) -> ArrayT:
         """Gradient of the loss of one example."""
         ...

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim._types import spec
-from sgdsim.problems._residuals import Residuals, backend_of
+from sgdsim._specs import spec
+from sgdsim._types import ArrayT, backend_of
+from sgdsim.problems.parts.residuals import Residuals
 
 
 @spec
@@ -17,6 +17,7 @@ class CyclingToy(Residuals):
     Parameters (x, y, z_1, z_2, z_3, z_4), losses $\tfrac12 f_i^2$ with
 
     $$f_{1,2} = (1-y) z_1 \mp 1,\ f_{3,4} = (1+y) z_2 \mp 1,\ f_{5,6} = (1-x) z_3 \mp 1,\ f_{7,8} = (1+x) z_4 \mp 1,$$
+
     $$f_9 = (1-x) z_1,\ f_{10} = (1+x) z_2,\ f_{11} = (1+y) z_3,\ f_{12} = (1-y) z_4,\ f_{13} = x^2 + y^2 - 1 .$$
 
     All noise is that of drawing examples; there is none on the labels. At z = 0 the loss does not depend on the
@@ -37,7 +38,7 @@ class CyclingToy(Residuals):
     """
 
     @property
-    def label_noise(self) -> float:
+    def label_noise(self) -> float:  # type: ignore[override]
         """0: fresh noise on the labels is not part of this problem."""
         return 0.0
 
@@ -57,20 +58,26 @@ class CyclingToy(Residuals):
         return 13
 
     @property
-    def minimum(self) -> Any:
+    def minimum(self) -> np.ndarray:  # type: ignore[override]
         """(1, 0, 0, 0, 0, 0): one of the circle of minima."""
         return np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 
     @property
-    def default_start(self) -> Any:
+    def default_start(self) -> np.ndarray:
         """(1, 0, 0, 0, 0, 0), as in the paper."""
         return self.minimum
 
-    def angle(self, w: Any) -> Any:
+    def point(self, angle: ArrayLike) -> np.ndarray:
+        """The minimum (cos(angle), sin(angle), 0, 0, 0, 0); shape (6, ...)."""
+        backend = backend_of(angle)
+        still = backend.zeros_like(backend.cos(angle))
+        return backend.stack([backend.cos(angle), backend.sin(angle), still, still, still, still])
+
+    def angle(self, w: ArrayT) -> ArrayT:
         """The angle of (x, y) in (-pi, pi], for w (6, ...)."""
         return backend_of(w).arctan2(w[1], w[0])
 
-    def residuals(self, w: Any) -> Any:
+    def residuals(self, w: ArrayT) -> ArrayT:
         """f_1, ..., f_13, shape (13, ...)."""
         x, y, z1, z2, z3, z4 = w
         twins = [(1 - y) * z1, (1 + y) * z2, (1 - x) * z3, (1 + x) * z4]
@@ -78,7 +85,7 @@ class CyclingToy(Residuals):
         f += [(1 - x) * z1, (1 + x) * z2, (1 + y) * z3, (1 - y) * z4, x**2 + y**2 - 1]
         return backend_of(w).stack(f)
 
-    def pull_back(self, w: Any, weights: Any) -> Any:
+    def vjp(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """J' weights."""
         x, y, z1, z2, z3, z4 = w
         f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13 = weights
@@ -91,11 +98,11 @@ class CyclingToy(Residuals):
             (1 + x) * (f7 + f8) + (1 - y) * f12,
         ])
 
-    def bend(self, w: Any, weights: Any) -> Any:
+    def residual_hessian(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """Each f_i but the last is bilinear in x or y and one z."""
         f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13 = weights
         o = 0.0 * f13
-        mixed = [[-f9, f10, -f5 - f6, f7 + f8], [-f1 - f2, f3 + f4, f11, -f12]]
+        mixed: list[list[ArrayT]] = [[-f9, f10, -f5 - f6, f7 + f8], [-f1 - f2, f3 + f4, f11, -f12]]
         rows = [[2 * f13, o, *mixed[0]], [o, 2 * f13, *mixed[1]]]
         rows += [[mixed[0][k], mixed[1][k], o, o, o, o] for k in range(4)]
         backend = backend_of(weights)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import apply, as_matrix, inner, set_field, spec
-from sgdsim.problems._decay import check_decay, penalty
+from sgdsim._specs import derived, set_field, spec
+from sgdsim._types import AnyArray, ArrayT, Matrix, apply, as_matrix, inner, matmul
+from sgdsim.problems.parts.least_squares import least_squares, solve_symmetric
+from sgdsim.problems.parts.weight_decay import check_decay, is_zero, penalty
 from sgdsim.problems.tables import split_table, standardize
 
 
@@ -34,17 +38,14 @@ class DatasetRegression:
         1.0
     """
 
-    features: Any
-    targets: Any
-    weight_decay: Any
-    label_noise: Any
-    # derived once, on the host, in float64
-    gram: Any
-    least_squares: Any
-    least_loss: Any
-    minimum: Any
+    features: np.ndarray
+    targets: np.ndarray
+    weight_decay: np.ndarray
+    label_noise: float
 
-    def __init__(self, features: Any, targets: Any, weight_decay: Any = 0.0, label_noise: float = 0.0):
+    def __init__(
+        self, features: ArrayLike, targets: ArrayLike, weight_decay: ArrayLike = 0.0, label_noise: float = 0.0
+    ):
         x = _checks.finite_array("features", features)
         y = _checks.finite_array("targets", targets)
         if x.ndim != 2 or x.size == 0:
@@ -55,20 +56,29 @@ class DatasetRegression:
                                 "one target for each row of features")
         gamma = check_decay(weight_decay, x.shape[1])
         sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
-        gram = x.T @ x / len(y)
-        best = np.linalg.lstsq(x, y, rcond=None)[0]
-        hessian = gram + as_matrix(gamma, x.shape[1])
-        set_field(
-            self,
-            features=x,
-            targets=y,
-            weight_decay=gamma,
-            label_noise=np.float64(sigma),
-            gram=gram,
-            least_squares=best,
-            least_loss=np.float64(0.5 * np.mean((x @ best - y) ** 2)),
-            minimum=best if not gamma.any() else np.linalg.lstsq(hessian, x.T @ y / len(y), rcond=None)[0],
-        )
+        set_field(self, features=x, targets=y, weight_decay=gamma, label_noise=np.float64(sigma))
+
+    @derived
+    def gram(self) -> np.ndarray:
+        """X'X/n, shape (D, D)."""
+        return matmul(self.features.T, self.features) / self.n_examples
+
+    @derived
+    def least_squares(self) -> np.ndarray:
+        """Weights of least norm among those that fit the data best, shape (D,)."""
+        return least_squares(self.features, self.targets)
+
+    @derived
+    def least_loss(self) -> float:
+        """The loss of the data there, label noise and penalty left out."""
+        return 0.5 * ((matmul(self.features, self.least_squares) - self.targets) ** 2).mean()
+
+    @derived
+    def minimum(self) -> np.ndarray:
+        """The minimiser of the training loss, shape (D,)."""
+        if is_zero(self.weight_decay):
+            return self.least_squares
+        return solve_symmetric(self.hessian(), matmul(self.features.T, self.targets) / self.n_examples)
 
     @classmethod
     def from_table(
@@ -96,8 +106,7 @@ class DatasetRegression:
         """
         features, targets, names = split_table(table, target)
         if standardize_columns:
-            features = standardize(features, names)
-            targets = (targets - targets.mean()) / targets.std()
+            features, targets = standardize(features, targets, names)
         if intercept:
             features = np.column_stack([features, np.ones(len(targets))])
         return cls(features, targets, weight_decay, label_noise)
@@ -113,30 +122,30 @@ class DatasetRegression:
         return self.features.shape[-2]
 
     @property
-    def default_start(self) -> Any:
+    def default_start(self) -> np.ndarray:
         """The origin."""
         return np.zeros(self.dimension)
 
-    def test_loss(self, w: Any) -> Any:
+    def test_loss(self, w: ArrayT) -> ArrayT:
         """Excess of the full-data loss (no penalty, no label noise) over its minimum."""
         d = w - self.least_squares.reshape((-1,) + (1,) * (w.ndim - 1))
         return 0.5 * inner(d, apply(self.gram, d))
 
-    def loss(self, w: Any) -> Any:
+    def loss(self, w: ArrayT) -> ArrayT:
         """Expected training loss, shape of `w` without its first axis."""
         floor = self.least_loss + 0.5 * self.label_noise**2
         return self.test_loss(w) + floor + penalty(self.weight_decay, w)
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: ArrayT) -> ArrayT:
         """Full-data gradient X'(Xw - y)/n + Gamma w."""
         d = w - self.least_squares.reshape((-1,) + (1,) * (w.ndim - 1))
         return apply(self.gram, d) + apply(self.weight_decay, w)
 
-    def hessian(self, w: Any = None) -> Any:
+    def hessian(self, w: AnyArray | None = None) -> Matrix:
         """X'X/n + Gamma, shape (D, D)."""
         return self.gram + as_matrix(self.weight_decay, self.dimension)
 
-    def example_gradient(self, w: Any, example: Any) -> Any:
+    def example_gradient(self, w: ArrayT, example: PyTree) -> ArrayT:
         """X_i (x_i'w - y_i) + Gamma w for one example (x_i, y_i)."""
         x, y = example
         return x * (x @ w - y) + apply(self.weight_decay, w)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec, summary
-from sgdsim.problems._linear_layers import LinearLayers, check_chain, check_layer
+from sgdsim._specs import set_field, spec
+from sgdsim.problems.parts.linear_layers import LinearLayers, check_chain, check_layer
 
 
 @spec
@@ -38,32 +38,19 @@ class DeepLinear(LinearLayers):
         0.0
     """
 
-    teachers: Any
-    label_noise: Any
-    # derived once, on the host, in float64
-    target: Any
+    teachers: tuple[np.ndarray, ...]
+    label_noise: float
 
-    def __init__(self, teachers: Any, label_noise: float = 0.0):
+    def __init__(self, teachers: Sequence[ArrayLike], label_noise: float = 0.0):
         if not isinstance(teachers, Sequence) or isinstance(teachers, str) or not teachers:
             raise _checks.error("teachers", teachers, "a list of at least one matrix", "pass [W_1, ..., W_L]")
         names = [f"teachers[{l}]" for l in range(len(teachers))]
         layers = tuple(check_layer(name, layer) for name, layer in zip(names, teachers, strict=True))
         check_chain(names, layers)
         sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
-        set_field(self, teachers=layers, label_noise=np.float64(sigma), target=linear_map(layers))
-
-    def __repr__(self) -> str:
-        return f"DeepLinear(teachers=[{', '.join(map(summary, self.teachers))}], label_noise={self.label_noise!r})"
+        set_field(self, teachers=layers, label_noise=np.float64(sigma))
 
     @property
-    def layers(self) -> tuple[Any, ...]:
+    def layers(self) -> tuple[np.ndarray, ...]:
         """The teacher's matrices, from the input to the output."""
         return self.teachers
-
-
-def linear_map(layers: Sequence[np.ndarray]) -> np.ndarray:
-    """W_L ... W_1."""
-    through = layers[0]
-    for layer in layers[1:]:
-        through = layer @ through
-    return through

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec
-from sgdsim.problems._reparametrized import Reparametrized, check_examples
-from sgdsim.problems._residuals import MOST, backend_of, check_label_noise
+from sgdsim._specs import derived, set_field, spec, static
+from sgdsim._types import ArrayT, backend_of
+from sgdsim.problems.parts.reparametrized import Reparametrized, check_examples
+from sgdsim.problems.parts.residuals import MOST, check_label_noise
 
 
 @spec
@@ -46,23 +48,20 @@ class DiagonalNetwork(Reparametrized):
     from section C4 of the theory sheet.
     """
 
-    features: Any
-    targets: Any
-    label_noise: Any
-    teacher: Any
-    noise: str
-    start: Any
-    # derived once, on the host, in float64
-    least_loss: Any
-    minimum: Any
+    features: np.ndarray
+    targets: np.ndarray
+    label_noise: float
+    teacher: np.ndarray | None
+    noise: str = static()
+    start: np.ndarray
 
     def __init__(
         self,
-        features: Any,
-        targets: Any = None,
+        features: ArrayLike,
+        targets: ArrayLike | None = None,
         label_noise: float = 0.0,
         *,
-        teacher: Any = None,
+        teacher: ArrayLike | None = None,
         noise: str = "sign",
         start: float = 0.1,
     ):
@@ -70,12 +69,10 @@ class DiagonalNetwork(Reparametrized):
         if x.ndim != 2 or x.size == 0:
             raise _checks.error("features", features, f"an n x d array (got shape {x.shape})",
                                 "one row an example, one column a feature")
-        y, truth, best, least = check_examples(x, targets, teacher)
+        y, truth = check_examples(x, targets, teacher)
         sigma, law = check_label_noise(label_noise, noise)
         start = _checks.positive("start", start, "u = v = 0 is a saddle; try 0.1")
-        minimum = np.sqrt(np.maximum(np.concatenate([best, -best]), 0.0))
-        set_field(self, features=x, targets=y, label_noise=sigma, teacher=truth, noise=law, start=np.float64(start),
-                  least_loss=least, minimum=minimum)
+        set_field(self, features=x, targets=y, label_noise=sigma, teacher=truth, noise=law, start=np.float64(start))
 
     @classmethod
     def random(
@@ -117,27 +114,33 @@ class DiagonalNetwork(Reparametrized):
         """Number of parameters D = 2d."""
         return 2 * self.features.shape[-1]
 
-    @property
-    def default_start(self) -> Any:
-        """Start in every u and v."""
-        return np.full(self.dimension, self.start)
+    @derived
+    def minimum(self) -> np.ndarray:
+        """The weights of least loss, each in its u or its v alone."""
+        backend = backend_of(self.best)
+        return backend.sqrt(backend.maximum(backend.concatenate([self.best, -self.best]), 0.0))
 
-    def unflatten(self, w: Any) -> tuple[Any, Any]:
+    @property
+    def default_start(self) -> np.ndarray:
+        """Start in every u and v."""
+        return backend_of(self.start).full(self.dimension, self.start)
+
+    def unflatten(self, w: ArrayT) -> tuple[ArrayT, ArrayT]:
         """(u, v) of parameters (2d, ...)."""
         half = len(w) // 2
         return w[:half], w[half:]
 
-    def effective(self, w: Any) -> Any:
+    def effective(self, w: ArrayT) -> ArrayT:
         """u^2 - v^2, shape (d, ...)."""
         u, v = self.unflatten(w)
         return u * u - v * v
 
-    def pull_effective(self, w: Any, weights: Any) -> Any:
+    def pull_effective(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """(2 u weights, -2 v weights)."""
         u, v = self.unflatten(w)
         return backend_of(w, weights).concatenate([2 * u * weights, -2 * v * weights])
 
-    def bend_effective(self, w: Any, weights: Any) -> Any:
+    def bend_effective(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """A diagonal: 2 weights for u, -2 weights for v."""
         backend = backend_of(weights)
         return backend.diag(backend.concatenate([2 * weights, -2 * weights]))

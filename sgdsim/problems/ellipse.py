@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec
-from sgdsim.problems._residuals import Residuals, backend_of, check_label_noise
+from sgdsim._specs import set_field, spec, static
+from sgdsim._types import ArrayT, backend_of
+from sgdsim.problems.parts.residuals import Residuals, check_label_noise
 
 
 @spec
@@ -41,10 +41,10 @@ class Ellipse(Residuals):
     the scan available here; this reading puts SGD's limit at the tips, as its figure 1 does.
     """
 
-    a: Any
-    b: Any
-    label_noise: Any
-    noise: str
+    a: float
+    b: float
+    label_noise: float
+    noise: str = static()
 
     def __init__(self, a: float, b: float, label_noise: float = 0.5, noise: str = "sign"):
         sigma, law = check_label_noise(label_noise, noise)
@@ -61,35 +61,35 @@ class Ellipse(Residuals):
         """None: the label noise is a population, the one example is not drawn."""
 
     @property
-    def minimum(self) -> Any:
+    def minimum(self) -> np.ndarray:  # type: ignore[override]
         """The end (a, a)/sqrt(2) of the axis along x = y: one of the minima, the flattest where a > b."""
         return self.point(0.0)
 
     @property
-    def default_start(self) -> Any:
+    def default_start(self) -> np.ndarray:
         """The minimum at angle 1: neither an end of an axis nor on a coordinate axis."""
         return self.point(1.0)
 
-    def point(self, angle: Any) -> Any:
+    def point(self, angle: ArrayLike) -> np.ndarray:
         """The minimum (u + v, u - v)/sqrt(2), u = a cos(angle), v = b sin(angle); shape (2, ...)."""
         backend = backend_of(angle, self.a)
         u, v = self.a * backend.cos(angle), self.b * backend.sin(angle)
         return backend.stack([u + v, u - v]) / 2**0.5
 
-    def angle(self, w: Any) -> Any:
+    def angle(self, w: ArrayT) -> ArrayT:
         """The angle of `point` in (-pi, pi], of any w (2, ...) but the centre."""
         return backend_of(w, self.a).arctan2((w[0] - w[1]) / self.b, (w[0] + w[1]) / self.a)
 
-    def residuals(self, w: Any) -> Any:
+    def residuals(self, w: ArrayT) -> ArrayT:
         """f, shape (1, ...)."""
         return ((w[0] + w[1]) ** 2 / (2 * self.a**2) + (w[0] - w[1]) ** 2 / (2 * self.b**2) - 1)[None]
 
-    def pull_back(self, w: Any, weights: Any) -> Any:
+    def vjp(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """The gradient of f times weights."""
         along, across = (w[0] + w[1]) / self.a**2, (w[0] - w[1]) / self.b**2
         return backend_of(w, weights, self.a).stack([along + across, along - across]) * weights
 
-    def bend(self, w: Any, weights: Any) -> Any:
+    def residual_hessian(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """The constant Hessian of f times weights."""
         even, odd = 1 / self.a**2 + 1 / self.b**2, 1 / self.a**2 - 1 / self.b**2
         backend = backend_of(weights, self.a)

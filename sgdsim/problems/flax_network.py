@@ -9,12 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec, summary
-from sgdsim.problems._example_losses import ExampleLosses
-from sgdsim.problems.flax_modules import Network, numbers_per_example, output_shape, read_module
-from sgdsim.problems.network_losses import check_targets, find_loss
+from sgdsim._specs import data, set_field, spec, static, summary
+from sgdsim._types import AnyArray
+from sgdsim.problems.parts.example_losses import ExampleLosses
+from sgdsim.problems.parts.flax_modules import Network, numbers_per_example, output_shape, read_module
+from sgdsim.problems.parts.network_losses import LossFunction, check_targets, find_loss
+from sgdsim.problems.parts.residuals import NOISE_LAWS
 
 
 @spec
@@ -35,8 +39,10 @@ class FlaxNetwork(ExampleLosses):
         seed: of the default start.
         test_features: held-out examples for `test_loss`; None tests on the training examples.
         test_targets: their targets.
-        label_noise: STANDARD DEVIATION sigma of Gaussian noise drawn afresh at every step for each of the k numbers of
+        label_noise: STANDARD DEVIATION sigma of noise drawn afresh at every step for each of the k numbers of
             every target; for "mse" only. It adds 1/2 k sigma^2 to the expected loss.
+        start: where chains start, shape (D,); None is what `seed` initialises, or the values of an nnx module.
+        noise: the law of the label noise: "gaussian", or "sign" for +-sigma with equal chances.
 
     The minimum of a network is not known: `minimum` is None. Nor is the excess over it, so `test_loss` is the
     loss of the held-out examples itself, without the penalty.
@@ -54,28 +60,30 @@ class FlaxNetwork(ExampleLosses):
         (10, (5, 10))
     """
 
-    network: Network
+    network: Network = static(alias="module")
     features: Any
     targets: Any
-    loss_name: Any
+    loss_name: Any = static(alias="loss")
     weight_decay: Any
-    default_start: Any
+    default_start: Any = data(alias="start")
     test_features: Any
     test_targets: Any
     label_noise: Any
-    slice_numbers: int
+    noise: str = static()
 
     def __init__(
         self,
-        module: Any,
-        features: Any,
-        targets: Any,
-        loss: Any = "mse",
+        module: object,
+        features: ArrayLike,
+        targets: ArrayLike,
+        loss: str | LossFunction = "mse",
         weight_decay: float = 0.0,
         seed: int = 0,
-        test_features: Any = None,
-        test_targets: Any = None,
+        test_features: ArrayLike | None = None,
+        test_targets: ArrayLike | None = None,
         label_noise: float = 0.0,
+        start: ArrayLike | None = None,
+        noise: str = "gaussian",
     ):
         x = _examples("features", features)
         find_loss(loss)
@@ -89,6 +97,8 @@ class FlaxNetwork(ExampleLosses):
         output = output_shape(network, x)
         y = check_targets("targets", targets, len(x), loss, output)
         _check_function(loss, output, y)
+        if start is not None:
+            given = _checks.vector("start", start, network.dimension)
         set_field(
             self,
             network=network,
@@ -97,8 +107,8 @@ class FlaxNetwork(ExampleLosses):
             loss_name=loss,
             weight_decay=np.float64(gamma),
             label_noise=np.float64(sigma),
+            noise=_checks.choice("noise", noise, NOISE_LAWS),
             default_start=_starts(network, seed, 1, x)[0] if given is None else given,
-            slice_numbers=numbers_per_example(network, x),
             **_held_out(test_features, test_targets, x, loss, output, y),
         )
 
@@ -113,6 +123,11 @@ class FlaxNetwork(ExampleLosses):
         """Number of parameters D."""
         return self.network.dimension
 
+    @property
+    def slice_numbers(self) -> int:
+        """Numbers made by one example of one chain."""
+        return numbers_per_example(self.network, self.features.shape[1:])
+
     def random_start(self, seed: int, chains: int) -> np.ndarray:
         """Freshly initialised parameters for every chain, shape (chains, D); chain k does not depend on `chains`.
 
@@ -125,37 +140,38 @@ class FlaxNetwork(ExampleLosses):
         seed = _checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0")
         return _starts(self.network, seed, _checks.integer("chains", chains), self.features)
 
-    def unflatten(self, w: Any) -> Any:
+    def unflatten(self, w: AnyArray) -> PyTree:
         """The module's own tree of parameters (linen: the "params" collection; nnx: its state) from w, shape (D,)."""
         return self.network.unflatten(jnp.asarray(w))
 
     @jax.jit
-    def predict(self, w: Any, features: Any) -> Any:
+    def predict(self, w: AnyArray, features: AnyArray) -> jax.Array:
         """Outputs of the network for features (b, ...), shape (b, ..., *chains) for w of shape (D, *chains)."""
         return self.each_chain(lambda v: self.network.predict(v, features), jnp.asarray(w), len(features))
 
-    def batch_loss(self, w: Any, features: Any, targets: Any) -> Any:
+    def batch_loss(self, w: AnyArray, features: AnyArray, targets: AnyArray) -> jax.Array:
         """Losses of the examples of a batch from one vector w, shape (b,); no penalty."""
-        return jax.vmap(find_loss(self.loss_name))(self.network.predict(w, features), targets)
+        return jax.vmap(find_loss(self.loss_name))(self.network.predict(w, features), jnp.asarray(targets))
 
     @property
-    def noise_floor(self) -> Any:
+    def noise_floor(self) -> float:
         """What the label noise adds to the expected loss."""
         outputs = math.prod(self.targets.shape[1:])
         return 0.5 * outputs * self.label_noise**2
 
 
-def _examples(argument: str, features: Any) -> np.ndarray:
+def _examples(argument: str, features: ArrayLike) -> np.ndarray:
     x = _checks.finite_array(argument, features)
     if x.ndim < 2 or x.size == 0:
         raise _checks.error(argument, features, f"of shape (n, ...) (got shape {x.shape})", "one row an example")
     return x
 
 
-def _check_function(loss: Any, output: tuple[int, ...], y: np.ndarray) -> None:
+def _check_function(loss: str | LossFunction, output: tuple[int, ...], y: np.ndarray) -> None:
     if isinstance(loss, str):
         return
-    shapes = jax.ShapeDtypeStruct(output, jnp.float32), jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
+    kind = jax.dtypes.canonicalize_dtype(y.dtype)  # as JAX will see it
+    shapes = jax.ShapeDtypeStruct(output, jnp.float32), jax.ShapeDtypeStruct(y.shape[1:], kind)
     try:
         made = jax.eval_shape(loss, *shapes)
     except (TypeError, ValueError) as failed:
@@ -176,7 +192,8 @@ def _held_out(features: Any, targets: Any, x: np.ndarray, loss: Any, output: tup
     if held.shape[1:] != x.shape[1:]:
         raise _checks.error("test_features", f"examples of shape {held.shape[1:]}", f"of shape {x.shape[1:]}",
                             "prepare them like the training features")
-    return {"test_features": held, "test_targets": check_targets("test_targets", targets, len(held), loss, output)}
+    checked = check_targets("test_targets", targets, len(held), loss, output, like=y)
+    return {"test_features": held, "test_targets": checked}
 
 
 def _starts(network: Network, seed: int, chains: int, x: np.ndarray) -> np.ndarray:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec, summary
-from sgdsim.problems._example_losses import ExampleLosses
+from sgdsim._specs import data, set_field, spec, static, summary
+from sgdsim._types import AnyArray
+from sgdsim.problems.parts.example_losses import ExampleLosses
+
+# l(w, x, y) of one example, one number.
+ExampleLoss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 @spec
@@ -44,28 +50,27 @@ class FromLoss(ExampleLosses):
         0.6931
     """
 
-    example_loss: Callable[..., Any]
-    features: Any
-    targets: Any
-    default_start: Any
-    weight_decay: Any
-    test_features: Any
-    test_targets: Any
-    slice_numbers: int
+    example_loss: ExampleLoss = static()
+    features: np.ndarray
+    targets: np.ndarray
+    default_start: np.ndarray = data(alias="start")
+    weight_decay: np.ndarray
+    test_features: np.ndarray | None
+    test_targets: np.ndarray | None
 
     def __init__(
         self,
-        example_loss: Callable[..., Any],
-        features: Any,
-        targets: Any,
-        start: Any,
+        example_loss: ExampleLoss,
+        features: ArrayLike,
+        targets: ArrayLike,
+        start: ArrayLike,
         weight_decay: float = 0.0,
-        test_features: Any = None,
-        test_targets: Any = None,
+        test_features: ArrayLike | None = None,
+        test_targets: ArrayLike | None = None,
     ):
         if not callable(example_loss):
             raise _checks.error("example_loss", example_loss, "a function (w, x, y) -> scalar", "write it in jax.numpy")
-        x, y = _examples("features", features), _examples("targets", targets)
+        x, y = _checks.example_array("features", features), _checks.example_array("targets", targets)
         if len(x) != len(y):
             raise _checks.error("targets", f"{len(y)} rows", f"{len(x)} rows, one for each row of features",
                                 "drop the examples that lack one of them")
@@ -84,9 +89,8 @@ class FromLoss(ExampleLosses):
             targets=y,
             default_start=w,
             weight_decay=np.float64(gamma),
-            test_features=None if test_features is None else _like("test_features", test_features, x),
-            test_targets=None if test_targets is None else _like("test_targets", test_targets, y),
-            slice_numbers=_numbers_per_example(example_loss, w, x, y),
+            test_features=None if test_features is None else _checks.example_array("test_features", test_features, x),
+            test_targets=None if test_targets is None else _checks.example_array("test_targets", test_targets, y),
         )
 
     def __repr__(self) -> str:
@@ -100,42 +104,29 @@ class FromLoss(ExampleLosses):
         return self.default_start.shape[-1]
 
     @property
+    def slice_numbers(self) -> int:
+        """Numbers made by one example of one chain."""
+        return _numbers_per_example(self.example_loss, *_shapes(self.default_start, self.features, self.targets))
+
+    @property
     def label_noise(self) -> float:
         """0: noise belongs into the loss."""
         return 0.0
 
-    def batch_loss(self, w: Any, features: Any, targets: Any) -> Any:
+    def batch_loss(self, w: AnyArray, features: AnyArray, targets: AnyArray) -> jax.Array:
         """Losses of the examples of a batch from one vector w, shape (b,); no penalty."""
-        return jax.vmap(self.example_loss, in_axes=(None, 0, 0))(w, features, targets)
+        return jax.vmap(self.example_loss, in_axes=(None, 0, 0))(*map(jnp.asarray, (w, features, targets)))
 
 
-def _examples(argument: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    whole = np.issubdtype(array.dtype, np.integer)
-    checked = array.astype(np.int32) if whole else _checks.finite_array(argument, values)
-    if checked.ndim < 1 or checked.size == 0:
-        raise _checks.error(argument, values, f"of shape (n, ...) (got shape {checked.shape})", "one row an example")
-    return checked
-
-
-def _like(argument: str, values: Any, training: np.ndarray) -> np.ndarray:
-    held = _examples(argument, values)
-    if held.shape[1:] != training.shape[1:]:
-        raise _checks.error(argument, f"rows of shape {held.shape[1:]}", f"rows of shape {training.shape[1:]}",
-                            "prepare them like the training examples")
-    return held.astype(training.dtype)
-
-
-def _shapes(w: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[Any, ...]:
+def _shapes(w: AnyArray, x: AnyArray, y: AnyArray) -> tuple[jax.ShapeDtypeStruct, ...]:
     """One example as JAX sees it: real numbers in its default precision."""
-    real = jnp.result_type(float)
     return tuple(
-        jax.ShapeDtypeStruct(shape, real if np.issubdtype(a.dtype, np.floating) else a.dtype)
+        jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(a.dtype))
         for shape, a in ((w.shape, w), (x.shape[1:], x), (y.shape[1:], y))
     )
 
 
-def _check_loss(example_loss: Callable[..., Any], w: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+def _check_loss(example_loss: ExampleLoss, w: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     arguments = _shapes(w, x, y)
     name = getattr(example_loss, "__name__", example_loss)
     try:
@@ -148,6 +139,8 @@ def _check_loss(example_loss: Callable[..., Any], w: np.ndarray, x: np.ndarray, 
                             "sum over outputs: the mean over examples is taken later")
 
 
-def _numbers_per_example(example_loss: Callable[..., Any], w: np.ndarray, x: np.ndarray, y: np.ndarray) -> int:
-    program = jax.make_jaxpr(example_loss)(*_shapes(w, x, y))
-    return 1 + x[0].size + sum(int(np.prod(out.aval.shape)) for line in program.eqns for out in line.outvars)
+@functools.lru_cache(maxsize=64)
+def _numbers_per_example(example_loss: ExampleLoss, *arguments: jax.ShapeDtypeStruct) -> int:
+    program = jax.make_jaxpr(example_loss)(*arguments)
+    made = (math.prod(getattr(out.aval, "shape", ())) for line in program.eqns for out in line.outvars)
+    return 1 + math.prod(arguments[1].shape) + sum(made)

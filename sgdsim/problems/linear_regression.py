@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Self
 
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import apply, as_matrix, inner, set_field, spec
-from sgdsim.problems._decay import check_decay, penalty
+from sgdsim._specs import derived, set_field, spec
+from sgdsim._types import AnyArray, ArrayT, Matrix, apply, as_matrix, backend_of, inner, matmul
+from sgdsim.problems.parts.least_squares import least_squares
+from sgdsim.problems.parts.weight_decay import check_decay, is_zero, penalty
 
 
 @spec
@@ -38,24 +42,19 @@ class LinearRegression:
         0.125
     """
 
-    covariance: Any
-    teacher: Any
-    label_noise: Any
-    input_noise: Any
-    weight_decay: Any
-    # derived once, on the host, in float64
-    second_moment: Any
-    effective_teacher: Any
-    residual_variance: Any
-    minimum: Any
+    covariance: np.ndarray
+    teacher: np.ndarray
+    label_noise: float
+    input_noise: np.ndarray | None
+    weight_decay: np.ndarray
 
     def __init__(
         self,
-        covariance: Any,
-        teacher: Any = None,
+        covariance: ArrayLike,
+        teacher: ArrayLike | None = None,
         label_noise: float = 0.0,
-        input_noise: Any = None,
-        weight_decay: Any = 0.0,
+        input_noise: ArrayLike | None = None,
+        weight_decay: ArrayLike = 0.0,
     ):
         a = _checks.positive_semidefinite("covariance", covariance)
         dimension = a.shape[0]
@@ -63,25 +62,62 @@ class LinearRegression:
         sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
         b = None if input_noise is None else _checks.positive_semidefinite("input_noise", input_noise, dimension)
         gamma = check_decay(weight_decay, dimension)
+        set_field(self, covariance=a, teacher=u, label_noise=np.float64(sigma), input_noise=b, weight_decay=gamma)
+
+    @classmethod
+    def power_law(cls, dimension: int, capacity: float, source: float, label_noise: float = 0.0) -> Self:
+        r"""Curvatures and signal that fall like powers: the setting of scaling laws.
+
+        $$k_i = i^{-a}, \qquad u_i^2 k_i = i^{-c}, \qquad i = 1, \dots, D.$$
+
+        Args:
+            dimension: D.
+            capacity: a, how fast the curvatures fall.
+            source: c, how fast the share of the loss along each direction falls; above 1 it stays finite as D grows.
+            label_noise: the STANDARD DEVIATION sigma.
+
+        Raises:
+            ValueError: an argument is out of range.
+
+        Examples:
+            >>> import sgdsim as ss
+            >>> problem = ss.LinearRegression.power_law(1000, capacity=1.5, source=2.0)
+            >>> round(float(problem.test_loss(problem.default_start)), 3)  # half of 1 + 1/4 + 1/9 + ...
+            0.822
+        """
+        i = np.arange(1.0, _checks.integer("dimension", dimension) + 1)
+        a, c = (_checks.non_negative(name, x, "try 1.5") for name, x in (("capacity", capacity), ("source", source)))
+        return cls(i**-a, i ** ((a - c) / 2), label_noise)
+
+    @derived
+    def input_second_moment(self) -> np.ndarray:
+        """K = A + B, a length-D diagonal or a D x D matrix."""
+        a, b = self.covariance, self.input_noise
         if b is None:
-            k, seen, hidden = a, u, 0.0
-        else:
-            k = a + b if a.ndim == b.ndim else as_matrix(a, dimension) + as_matrix(b, dimension)
-            seen = np.linalg.lstsq(as_matrix(k, dimension), apply(a, u), rcond=None)[0]
-            hidden = max(0.0, float(u @ apply(a, u - seen)))
-        hessian = as_matrix(k, dimension) + as_matrix(gamma, dimension)
-        set_field(
-            self,
-            covariance=a,
-            teacher=u,
-            label_noise=np.float64(sigma),
-            input_noise=b,
-            weight_decay=gamma,
-            second_moment=k,
-            effective_teacher=seen,
-            residual_variance=np.float64(sigma**2 + hidden),
-            minimum=seen if not gamma.any() else np.linalg.lstsq(hessian, apply(a, u), rcond=None)[0],
-        )
+            return a
+        return a + b if a.ndim == b.ndim else as_matrix(a, self.dimension) + as_matrix(b, self.dimension)
+
+    @derived
+    def effective_teacher(self) -> np.ndarray:
+        """K^{-1} A u, shape (D,)."""
+        if self.input_noise is None:
+            return self.teacher
+        return least_squares(as_matrix(self.input_second_moment, self.dimension), apply(self.covariance, self.teacher))
+
+    @derived
+    def residual_variance(self) -> float:
+        """Variance of what the effective teacher does not explain: sigma^2 + u'(A - A K^{-1} A)u."""
+        if self.input_noise is None:
+            return self.label_noise**2
+        hidden = matmul(self.teacher, apply(self.covariance, self.teacher - self.effective_teacher))
+        return self.label_noise**2 + backend_of(hidden).maximum(hidden, 0.0)
+
+    @derived
+    def minimum(self) -> np.ndarray:
+        """The minimiser of the training loss, shape (D,)."""
+        if is_zero(self.weight_decay):
+            return self.effective_teacher
+        return least_squares(self.hessian(), apply(self.covariance, self.teacher))
 
     @property
     def dimension(self) -> int:
@@ -93,34 +129,34 @@ class LinearRegression:
         """None: a population problem."""
 
     @property
-    def default_start(self) -> Any:
+    def default_start(self) -> np.ndarray:
         """The origin."""
         return np.zeros(self.dimension)
 
-    def _from(self, w: Any, origin: Any) -> Any:
+    def _from(self, w: ArrayT, origin: np.ndarray) -> ArrayT:
         return w - origin.reshape((-1,) + (1,) * (w.ndim - 1))
 
-    def loss(self, w: Any) -> Any:
+    def loss(self, w: ArrayT) -> ArrayT:
         """Expected training loss, shape of `w` without its first axis."""
         d = self._from(w, self.effective_teacher)
-        return 0.5 * (inner(d, apply(self.second_moment, d)) + self.residual_variance) + penalty(
+        return 0.5 * (inner(d, apply(self.input_second_moment, d)) + self.residual_variance) + penalty(
             self.weight_decay, w
         )
 
-    def test_loss(self, w: Any) -> Any:
+    def test_loss(self, w: ArrayT) -> ArrayT:
         """1/2 (w-u)' A (w-u): clean inputs, clean labels, no penalty."""
         d = self._from(w, self.teacher)
         return 0.5 * inner(d, apply(self.covariance, d))
 
-    def gradient(self, w: Any) -> Any:
+    def gradient(self, w: ArrayT) -> ArrayT:
         """K (w - u_eff) + Gamma w."""
-        return apply(self.second_moment, self._from(w, self.effective_teacher)) + apply(self.weight_decay, w)
+        return apply(self.input_second_moment, self._from(w, self.effective_teacher)) + apply(self.weight_decay, w)
 
-    def hessian(self, w: Any = None) -> Any:
+    def hessian(self, w: AnyArray | None = None) -> Matrix:
         """K + Gamma, shape (D, D)."""
-        return as_matrix(self.second_moment, self.dimension) + as_matrix(self.weight_decay, self.dimension)
+        return as_matrix(self.input_second_moment, self.dimension) + as_matrix(self.weight_decay, self.dimension)
 
-    def example_gradient(self, w: Any, example: Any) -> Any:
+    def example_gradient(self, w: ArrayT, example: PyTree) -> ArrayT:
         """X (x'w - y) + Gamma w for one example (x, y) as the learner sees it."""
         x, y = example
         return x * (x @ w - y) + apply(self.weight_decay, w)

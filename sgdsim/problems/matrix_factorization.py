@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec, summary
-from sgdsim.problems._linear_layers import Layers, shapes_of, through
-from sgdsim.problems._reparametrized import Reparametrized, check_examples
-from sgdsim.problems._residuals import MOST, check_label_noise
+from sgdsim._specs import derived, set_field, spec, static
+from sgdsim._types import ArrayT, backend_of, matmul
+from sgdsim.problems.parts.linear_layers import Layers, shapes_of, through
+from sgdsim.problems.parts.reparametrized import Reparametrized, check_examples
+from sgdsim.problems.parts.residuals import MOST, check_label_noise
 
 
 @spec
@@ -53,23 +55,21 @@ class MatrixFactorization(Reparametrized, Layers):
     that its learning rates are half of those here.
     """
 
-    features: Any  # the measurements, each row by row, shape (n, rows * columns)
-    targets: Any
-    label_noise: Any
-    teacher: Any  # row by row, or None
-    noise: str
-    sizes: tuple[int, ...]  # inputs, hidden units, outputs
-    # derived once, on the host, in float64
-    least_loss: Any
-    minimum: Any
+    measurements: np.ndarray
+    targets: np.ndarray
+    label_noise: float
+    teacher: np.ndarray | None
+    noise: str = static()
+    depth: int = static()
+    width: int = static()
 
     def __init__(
         self,
-        measurements: Any,
-        targets: Any = None,
+        measurements: ArrayLike,
+        targets: ArrayLike | None = None,
         label_noise: float = 0.0,
         *,
-        teacher: Any = None,
+        teacher: ArrayLike | None = None,
         noise: str = "gaussian",
         depth: int = 2,
         width: int | None = None,
@@ -85,12 +85,10 @@ class MatrixFactorization(Reparametrized, Layers):
         depth = _checks.integer("depth", depth, high=1000)
         hidden = max(a.shape[1:]) if width is None else width
         hidden = _checks.integer("width", hidden, low=min(a.shape[1:]), remedy="or leave it out")
-        x = a.reshape(len(a), -1)
-        y, flat, best, least = check_examples(x, targets, None if truth is None else truth.reshape(-1))
+        y, _ = check_examples(a.reshape(len(a), -1), targets, None if truth is None else truth.reshape(-1))
         sigma, law = check_label_noise(label_noise, noise)
-        sizes = (a.shape[2], *[hidden] * (depth - 1), a.shape[1])
-        set_field(self, features=x, targets=y, label_noise=sigma, teacher=flat, noise=law, sizes=sizes,
-                  least_loss=least, minimum=balanced_factors(best.reshape(a.shape[1:]), sizes))
+        set_field(self, measurements=a, targets=y, label_noise=sigma, teacher=truth, noise=law, depth=depth,
+                  width=hidden)
 
     @classmethod
     def random(
@@ -128,47 +126,58 @@ class MatrixFactorization(Reparametrized, Layers):
         measurements = rng.standard_normal((examples, size, size))
         return cls(measurements, label_noise=label_noise, teacher=left @ right.T, noise=noise, depth=depth, width=width)
 
-    def __repr__(self) -> str:
-        given = {"measurements": self.features, "targets": self.targets, "label_noise": self.label_noise,
-                 "teacher": self.teacher, "noise": self.noise, "sizes": self.sizes}
-        return f"MatrixFactorization({', '.join(f'{name}={summary(value)}' for name, value in given.items())})"
+    @property
+    def features(self) -> np.ndarray:  # type: ignore[override]
+        """The measurements, each row by row, shape (n, rows * columns)."""
+        return self.measurements.reshape(len(self.measurements), -1)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, hidden units, outputs."""
+        _, rows, columns = self.measurements.shape
+        return columns, *[self.width] * (self.depth - 1), rows
+
+    @derived
+    def minimum(self) -> np.ndarray:
+        """The matrix of least loss in layers that share its singular values."""
+        return balanced_factors(self.best.reshape(self.measurements.shape[1:]), self.sizes)
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """(outputs, inputs) of every layer."""
         return shapes_of(self.sizes)
 
-    def end_to_end(self, w: Any) -> Any:
+    def end_to_end(self, w: ArrayT) -> ArrayT:
         """W_L ... W_1 at parameters (D, ...), shape (rows, columns, ...)."""
         return through(self.unflatten(w))
 
-    def effective(self, w: Any) -> Any:
+    def effective(self, w: ArrayT) -> ArrayT:
         """W_L ... W_1 row by row, shape (rows * columns, ...)."""
         return self.end_to_end(w).reshape(-1, *w.shape[1:])
 
-    def pull_effective(self, w: Any, weights: Any) -> Any:
+    def pull_effective(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """Layer l: (W_L ... W_{l+1})' G (W_{l-1} ... W_1)', G the weights as a matrix."""
         outer = weights.reshape(self.sizes[-1], self.sizes[0], *weights.shape[1:])
         return self._pull_back(self.unflatten(w), outer)
 
-    def bend_effective(self, w: Any, weights: Any) -> Any:
+    def bend_effective(self, w: ArrayT, weights: ArrayT) -> ArrayT:
         """The products of two layers in W_L ... W_1."""
         return self._bent(self.unflatten(w), weights.reshape(self.sizes[-1], self.sizes[0]))
 
 
-def balanced_factors(matrix: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+def balanced_factors(matrix: ArrayT, sizes: tuple[int, ...]) -> ArrayT:
     """(W_1, ..., W_L) with product `matrix`, every layer with the same singular values, as one vector."""
     depth = len(sizes) - 1
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    root = np.diag(values ** (1 / depth))
+    backend = backend_of(matrix)
+    left, values, right = backend.linalg.svd(matrix, full_matrices=False)
+    root = backend.diag(values ** (1 / depth))
     layers = []
     for l, shape in enumerate(shapes_of(sizes)):
         core = root
         if l == 0:
-            core = core @ right
+            core = matmul(core, right)
         if l == depth - 1:
-            core = left @ core
-        layer = np.zeros(shape)
-        layer[: core.shape[0], : core.shape[1]] = core
-        layers.append(layer.reshape(-1))
-    return np.concatenate(layers)
+            core = matmul(left, core)
+        rest = [(0, size - used) for size, used in zip(shape, core.shape, strict=True)]
+        layers.append(backend.pad(core, rest).reshape(-1))
+    return backend.concatenate(layers)

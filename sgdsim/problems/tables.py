@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import numbers
 import os
 import re
 import warnings
@@ -18,6 +19,9 @@ SEPARATORS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"[^"]*"')
 _DECIMAL_COMMA = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
 _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*"
+_POINTED = r"\s*[+-]?\d*\.\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
+# A float32 constant read as float64 varies by this share of its size.
+_ROUNDING = 2.0**-23
 _NAMES_SHOWN = 8
 _MANY = 1000  # columns: looking for a near name takes seconds
 
@@ -34,7 +38,7 @@ def read_frame(table: Any) -> Any:
     """
     pd = _checks.need("pandas", "data")
     if isinstance(table, str | os.PathLike):
-        return _read_csv(Path(table))
+        return _read_csv(_checks.path("table", table))
     if isinstance(table, pd.DataFrame):
         return table
     if hasattr(table, "to_pandas") and getattr(table, "ndim", 0) == 2:  # 2-D xarray.DataArray
@@ -69,6 +73,7 @@ def _read_csv(path: Path) -> Any:
             _check_names(names)
             frame = pd.read_csv(io.StringIO(text), **options)
             if separator != "," and _decimal_commas(path, frame):
+                _check_no_points(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **options))
                 frame = pd.read_csv(io.StringIO(text), decimal=",", **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as broken:
         raise _broken(path, str(broken)) from None
@@ -137,6 +142,16 @@ def _decimal_commas(path: Path, frame: Any) -> bool:
     return True
 
 
+def _check_no_points(frame: Any) -> None:
+    """Refuse numbers with a point in a file whose numbers have decimal commas: it is a mark of thousands, or a slip."""
+    for name in frame.columns:
+        pointed = frame[name][frame[name].str.fullmatch(_POINTED)]
+        if len(pointed):
+            raise _checks.error(f"table row {int(pointed.index[0]) + 1}, column {str(name)!r}", pointed.iloc[0],
+                                "a number with a decimal comma, as others of this file have",
+                                "write all numbers with decimal points, and without separators of thousands")
+
+
 def split_table(table: Any, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Features (n, D), targets (n,) and feature names of a table.
 
@@ -174,29 +189,39 @@ def _check_target(target: str, columns: list[str]) -> None:
 
 def _numeric(column: Any, name: str) -> np.ndarray:
     pd = _checks.need("pandas", "data")
-    if getattr(column.dtype, "kind", "O") in "mMc":  # pandas would count nanoseconds, or drop the imaginary part
-        raise _checks.error(f"table column {name!r}", str(column.dtype), "a column of real numbers",
-                            "turn dates into numbers, such as days since the first")
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~np.isfinite(numbers))
+    # pandas would count nanoseconds or periods, or drop the imaginary part.
+    counted = [type(cell).__name__ for cell in column[~column.isna()] if not isinstance(cell, str | numbers.Number)
+               or isinstance(cell, complex | np.timedelta64)]
+    if getattr(column.dtype, "kind", "O") in "mMc" or counted:
+        raise _checks.error(f"table column {name!r}", counted[0] if counted else str(column.dtype),
+                            "a column of real numbers", "turn dates into numbers, such as days since the first")
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         row = int(bad[0])
         cell, remedy = column.iloc[row], "fill or drop missing cells and encode categories as numbers"
         if re.fullmatch(r"[\s\d.,'+-]*\d[\s\d.,'+-]*", str(cell)):
             remedy = "write it with a decimal point, and without separators of thousands"
         raise _checks.error(f"table row {row + 1}, column {name!r}", cell, "a finite number", remedy)
-    return numbers
+    whole = [cell for cell in column[np.abs(values) > _checks.EXACT] if isinstance(cell, int | np.integer)]
+    if whole:
+        raise _checks.error(f"table column {name!r}", whole[0], "of whole numbers up to 2^53, which floating point "
+                            "holds exactly", "subtract an offset, or drop a column of identifiers")
+    return values
 
 
-def standardize(features: np.ndarray, names: list[str]) -> np.ndarray:
-    """Columns with mean 0 and population standard deviation 1.
+def standardize(features: np.ndarray, targets: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and targets with mean 0 and population standard deviation 1.
 
     Raises:
-        ValueError: a column is constant.
+        ValueError: a column, or the target, is constant up to rounding.
     """
-    spread = features.std(axis=0)
-    constant = np.flatnonzero(spread <= 1e-12 * np.abs(features).max(axis=0))
+    columns = np.column_stack([features, targets])
+    mean, spread = columns.mean(axis=0), columns.std(axis=0)
+    constant = np.flatnonzero(spread <= _ROUNDING * np.abs(columns).max(axis=0))
     if constant.size:
-        raise _checks.error("table column", names[constant[0]], "a column that varies",
-                            "drop it (the intercept already stands for a constant)")
-    return (features - features.mean(axis=0)) / spread
+        raise _checks.error("table column", [*names, "the target"][constant[0]],
+                            "a column that varies by more than single precision resolves",
+                            "drop it (the intercept already stands for a constant), or subtract an offset first")
+    columns = (columns - mean) / spread
+    return columns[:, :-1], columns[:, -1]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec
-from sgdsim.problems._linear_layers import LinearLayers, check_chain, check_layer
+from sgdsim._specs import set_field, spec
+from sgdsim.problems.parts.linear_layers import LinearLayers, check_chain, check_layer
 
 
 @spec
@@ -38,20 +37,18 @@ class TwoLayerLinear(LinearLayers):
         [[1.0, 1.0]]
     """
 
-    teacher_inner: Any
-    teacher_outer: Any
-    label_noise: Any
-    # derived once, on the host, in float64
-    target: Any
+    teacher_inner: np.ndarray
+    teacher_outer: np.ndarray
+    label_noise: float
 
-    def __init__(self, teacher_inner: Any, teacher_outer: Any, label_noise: float = 0.0):
+    def __init__(self, teacher_inner: ArrayLike, teacher_outer: ArrayLike, label_noise: float = 0.0):
         inner = check_layer("teacher_inner", teacher_inner)
         outer = check_layer("teacher_outer", teacher_outer)
         check_chain(["teacher_inner", "teacher_outer"], [inner, outer])
         sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
-        set_field(self, teacher_inner=inner, teacher_outer=outer, label_noise=np.float64(sigma), target=outer @ inner)
+        set_field(self, teacher_inner=inner, teacher_outer=outer, label_noise=np.float64(sigma))
 
     @property
-    def layers(self) -> tuple[Any, ...]:
+    def layers(self) -> tuple[np.ndarray, ...]:
         """(W_1^*, W_2^*)."""
         return self.teacher_inner, self.teacher_outer

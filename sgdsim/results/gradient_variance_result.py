@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim import _checks
-from sgdsim.results.show import variance_html
-from sgdsim.statistics import PolynomialFit, fit_polynomial
+from sgdsim import _checks, _html
+from sgdsim.estimators import PolynomialFit, fit_polynomial
+from sgdsim.results import netcdf
+from sgdsim.results.dataset import arrays_of, variable
+from sgdsim.results.html import origin
 
-_QUANTITIES = ("gradient", "full_gradient")
+if TYPE_CHECKING:
+    import xarray as xr
+
+_BY_LAYER = ("gradient", "full_gradient")
+_TABLES = (*_BY_LAYER, "loss")
+_WITH_ERRORS = tuple(name + end for name in _TABLES for end in ("", "_stderr"))
+_ARRAYS = (*_WITH_ERRORS, "runs_left", "typical_run", "diverged", "gradient_covariance")
+_GRID = ("step", "batch_size")
+# What is no array: text as it is, the rest as JSON.
+_TEXT, _JSON = ("status", "estimator", "basis", "no_polynomial"), ("chains", "n_examples", "non_negative", "provenance")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +64,7 @@ class GradientVarianceResult:
         by_layer: the same two variances of every layer of a linear network of several layers, else ().
         gradient_covariance: covariance of the errors of `gradient` between batch sizes, (rows, batch sizes,
             batch sizes), with common random numbers; else None, the errors being independent.
-        runs: independent runs of each batch size.
+        chains: independent runs of each batch size.
         runs_left: how many had not diverged; only they count.
         effective_runs: how many runs carry the error of a quantity, (sum d^2)^2 / sum d^4 over the deviations d of
             runs: the squared error is itself uncertain by one over its root. By name ("gradient", "full_gradient",
@@ -79,7 +91,7 @@ class GradientVarianceResult:
     loss_stderr: np.ndarray
     by_layer: tuple[LayerVariance, ...]
     gradient_covariance: np.ndarray | None
-    runs: int
+    chains: int
     runs_left: np.ndarray
     effective_runs: dict[str, np.ndarray]
     diverged: np.ndarray
@@ -95,10 +107,19 @@ class GradientVarianceResult:
     def __repr__(self) -> str:
         rows, sizes = self.gradient.shape
         return (f"GradientVarianceResult({self.provenance['problem']}, {rows} steps, {sizes} batch sizes, "
-                f"runs={self.runs}, estimator={self.estimator!r}, status={self.status!r})")
+                f"chains={self.chains}, estimator={self.estimator!r}, status={self.status!r})")
 
     def _repr_html_(self) -> str:
-        return variance_html(self)
+        """The variance of the gradient at the first, the middle and the last measured step, by batch size."""
+        last = len(self.step) - 1
+        shown = sorted({0, last // 2, last})
+        header = ("batch size", *(f"Var(g) at step {self.step[t]}" for t in shown), "runs left")
+        rows = [
+            (str(b), *(f"{self.gradient[t, i]:.5g} ± {self.gradient_stderr[t, i]:.2g}" for t in shown),
+             str(self.runs_left[-1, i]))
+            for i, b in enumerate(self.batch_sizes)
+        ]  # fmt: skip
+        return _html.table(repr(self), header, rows, notes=(self.warning, origin(self.provenance)))
 
     @property
     def warning(self) -> str:
@@ -113,7 +134,7 @@ class GradientVarianceResult:
             )
         if self.status == "diverged":
             counts = {int(b): int(d) for b, d in zip(self.batch_sizes, self.diverged, strict=True) if d}
-            said.append(f"of {self.runs} runs some diverged (batch size: runs): {counts}; later rows are "
+            said.append(f"of {self.chains} runs some diverged (batch size: runs): {counts}; later rows are "
                         "conditional on survival")
         return "; ".join(said)
 
@@ -155,11 +176,11 @@ class GradientVarianceResult:
             ValueError: there is no such step or layer, no polynomial without constant term, or nothing to fit.
         """
         row = self.row(step)
-        quantity = _checks.choice("quantity", quantity, _QUANTITIES)
+        quantity = _checks.choice("quantity", quantity, _BY_LAYER)
         if self.no_polynomial:
             raise _checks.error("step", step, "of a run whose variance is a polynomial without constant term",
                                 f"here it is not: {self.no_polynomial}")
-        source: Any = self
+        source: GradientVarianceResult | LayerVariance = self
         if layer is not None:
             remedy = "layers are counted from 0; None is the whole gradient"
             if not self.by_layer:
@@ -167,7 +188,7 @@ class GradientVarianceResult:
             layer = _checks.integer("layer", layer, low=0, high=len(self.by_layer) - 1, remedy=remedy)
             source = self.by_layer[layer]
         y, error = (getattr(source, quantity + end)[row] for end in ("", "_stderr"))
-        kept = (error > 0) & np.isfinite(error) & (self.runs_left[row] == self.runs)
+        kept = (error > 0) & np.isfinite(error) & (self.runs_left[row] == self.chains)
         if not kept.any():
             raise _checks.error("step", step, "a row with statistical errors",
                                 "at step 0 every run is at the same weights: the variance is exact, a single power")
@@ -180,20 +201,53 @@ class GradientVarianceResult:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write NetCDF (needs `pip install 'sgdsim[results]'`); a round trip through `ss.load` is exact."""
-        from sgdsim.results.files import save
+        """Write NetCDF (needs `pip install 'sgdsim[results]'`); a round trip through `ss.load` is exact.
 
-        return save(self, path)
+        Raises:
+            ImportError: xarray or h5netcdf is not installed.
+            ValueError: the folder does not exist, or the path is a folder.
+        """
+        return netcdf.write(path, self.to_xarray())
 
-    def to_xarray(self) -> Any:
-        """An `xarray.Dataset` with dimensions step, batch_size and layer (needs `pip install 'sgdsim[results]'`).
+    def to_xarray(self) -> xr.Dataset:
+        """An `xarray.Dataset` with dimensions step, batch_size and, for a network, layer.
 
         Raises:
             ImportError: xarray is not installed.
         """
-        from sgdsim.results.export import to_xarray
+        xr = _checks.need("xarray", "results")
+        kept = {name: getattr(self, name) for name in _ARRAYS}
+        variables = {name: variable(name, value) for name, value in kept.items() if value is not None}
+        variables |= {f"{name}_effective_runs": (_GRID, self.effective_runs[name], {}) for name in _TABLES}
+        coordinates: dict[str, object] = {"step": self.step, "batch_size": self.batch_sizes}
+        if self.by_layer:
+            coordinates["layer"] = [layer.name for layer in self.by_layer]
+            for name in _WITH_ERRORS[:4]:
+                values = np.stack([getattr(layer, name) for layer in self.by_layer])
+                variables[f"layer_{name}"] = variable(name, values, ("layer",))
+            for name in _BY_LAYER:
+                values = np.stack([self.effective_runs[f"{name} {layer.name}"] for layer in self.by_layer])
+                variables[f"layer_{name}_effective_runs"] = ("layer", *_GRID), values, {}
+        attributes = {"kind": "GradientVarianceResult", "warning": self.warning}
+        attributes |= {name: getattr(self, name) for name in _TEXT}
+        return xr.Dataset(variables, coordinates, attributes | {n: json.dumps(getattr(self, n)) for n in _JSON})
 
-        return to_xarray(self)
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset) -> GradientVarianceResult:
+        """The result that `to_xarray` described, exact in every field."""
+        read, said = arrays_of(dataset), dataset.attrs
+        layers = dataset["layer"].to_numpy().tolist() if "layer" in dataset.coords else []
+        effective = {name: read[f"{name}_effective_runs"] for name in _TABLES}
+        for i, layer in enumerate(layers):
+            effective |= {f"{name} {layer}": read[f"layer_{name}_effective_runs"][i] for name in _BY_LAYER}
+        by_layer = tuple(
+            LayerVariance(layer, *(read[f"layer_{name}"][i] for name in _WITH_ERRORS[:4]))
+            for i, layer in enumerate(layers)
+        )
+        fields: dict[str, Any] = {name: read.get(name) for name in _ARRAYS}
+        fields |= {name: str(said[name]) for name in _TEXT} | {name: json.loads(str(said[name])) for name in _JSON}
+        return cls(step=dataset["step"].to_numpy(), batch_sizes=dataset["batch_size"].to_numpy(), by_layer=by_layer,
+                   effective_runs=effective, **fields)
 
 
 def _shortened(steps: np.ndarray) -> str:

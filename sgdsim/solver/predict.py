@@ -6,40 +6,48 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_continuous_lyapunov
+import optax
+import scipy
 
 from sgdsim import _checks
-from sgdsim._types import Matrix, as_matrix
-from sgdsim.problems import DatasetRegression, DeepLinear, LinearRegression, Quadratic, TwoLayerLinear
-from sgdsim.solver.adam_covariance import AdaptiveOptimizer
-from sgdsim.solver.adaptive_prediction import predict_adaptive
-from sgdsim.solver.linear_network import predict_linear_network
-from sgdsim.solver.noise import GaussianNoise, SubsetNoise
+from sgdsim._specs import own_settings
+from sgdsim._types import Matrix
+from sgdsim.optimizers import AdaptiveOptimizer, Optimizer
+from sgdsim.problems.base import Problem
+from sgdsim.solver.laws.law import QuadraticLaw
+from sgdsim.solver.laws.linear_layers import LinearNetworks
+from sgdsim.solver.laws.table import law_of, stationary_law_of
+from sgdsim.solver.noise.factor import factor_of
 from sgdsim.solver.prediction import Prediction
-from sgdsim.solver.setting import Setting, describe
-from sgdsim.solver.tail import Tail
+from sgdsim.solver.stationary.adaptive_prediction import predict_adaptive
+from sgdsim.solver.stationary.linear_network import predict_linear_network
+from sgdsim.solver.stationary.linearized import LinearizedSGD, linearize
+from sgdsim.solver.tails.tail import beyond, tail_index_of
+from sgdsim.solver.whole_run.epochs.predict_epochs import predict_epochs
+from sgdsim.solver.whole_run.predict_diagonal import is_wide, predict_diagonal
+from sgdsim.solver.whole_run.predict_linear import linear_process, predict_linear
 
-_EXACT = {
-    Quadratic: ("exact for additive noise", "stationary.md section 2, equation [3]"),
-    LinearRegression: ("exact for Gaussian inputs", "stationary.md sections 3 to 5, equations [5, 132, 151] in [3]"),
-    DatasetRegression: ("exact for this data set", "stationary.md section 7, equations [99, 108] in [3]"),
-}
+_DISCRETE, _SMALL = "discrete time", "continuous time: small learning rates"
+_HESSIAN = "noise proportional to the data Hessian: small fluctuations, not too small batches"
+_UNIT = "noise as large as the Hessian of the loss over b, in units in which the loss is a log-likelihood"
+_BATCH = "noise as at the minimum: large batches"
 _APPROXIMATE = {
-    "hessian": (
-        "discrete time with noise proportional to the data Hessian: small fluctuations, not too small batches",
-        "stationary.md sections 6 and 9",
-    ),
-    "continuous": (
-        "continuous time with noise proportional to the data Hessian: small learning rates as well",
-        "stationary.md section 9",
-    ),
+    "hessian": (f"{_DISCRETE} with {_HESSIAN}", "stationary.md sections 6 and 9"),
+    "continuous": (f"{_SMALL}, with {_HESSIAN}", "stationary.md section 9"),
+    "hessian_unit": (f"{_DISCRETE} with {_UNIT}", "table 2, equations [19-21, 27-29, 36-38]"),
+    "continuous_unit": (f"{_SMALL}, with {_UNIT}", "table 2, equations [24-26, 31-33]"),
+    "large_batch": (f"{_DISCRETE} with {_BATCH}", "equations [22, 30, 35]"),
+    "small_rate": (f"{_SMALL}, with {_BATCH}", "stationary.md section 9"),
 }
+_NOISE = {"hessian": "hessian", "continuous": "hessian", "hessian_unit": "unit", "continuous_unit": "unit",
+          "large_batch": "minimum", "small_rate": "minimum"}  # fmt: skip
+_DISCRETE_TIME = ("hessian", "hessian_unit", "large_batch")
 
 
 class BeyondLimit(ValueError):
     """At or past the mean-square limit. What its tail index costs is paid when the message is read, not before."""
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: LinearizedSGD):
         super().__init__(setting)
         self.setting = setting
 
@@ -48,16 +56,18 @@ class BeyondLimit(ValueError):
         """The limit, and what is left beyond it."""
         setting = self.setting
         limit = f"below {setting.limit():.6g}, where the second moment stops existing"
-        remedy = "lower it, raise batch_size, or ask sgdsim.solver.stability for the limits"
-        return f"{_checks.error('learning_rate', setting.rate, limit, remedy)} ({Tail(setting, quick=True).beyond()})"
+        remedy = "lower it, raise batch_size, or ask sgdsim.solver.limits.stability for the limits"
+        left = beyond(tail_index_of(setting, quick=True))
+        return f"{_checks.error('learning_rate', setting.rate, limit, remedy)} ({left})"
 
     def __str__(self) -> str:
         return self.message
 
 
+@own_settings
 def predict(
-    problem: Any,
-    optimizer: Any,
+    problem: Problem,
+    optimizer: Optimizer,
     *,
     batch_size: int,
     sampling: str | None = None,
@@ -71,16 +81,20 @@ def predict(
 
     Args:
         problem: a Quadratic, LinearRegression or DatasetRegression; or a TwoLayerLinear with label noise, see
-            `solver.predict_linear_network`.
+            `solver.stationary.predict_linear_network`.
         optimizer: an SGD, DampedNewton or NaturalGradient with a constant learning rate; any momentum and
-            preconditioner. A natural gradient without a Fisher matrix has the self-consistent one. Or Adam,
-            RMSProp, AdamE, AdamMini, Adalayer, AdaptiveGradient: see `solver.adaptive_law`, and its `theory_error`.
+            preconditioner. A natural gradient without a Fisher matrix has the self-consistent one. Or any optax
+            transformation that is linear in gradient, state and parameters: see `whole_run.predict_linear`. Or Adam,
+            AdamW, RMSProp, AdamE, AdamMini, Adalayer, AdaptiveGradient: see `stationary.adaptive_law`, and its
+            `theory_error`.
         batch_size: b >= 1, at most n without replacement.
-        sampling: "online" for a population, "with_replacement" or "without_replacement" for a data set;
-            None means online, or with replacement.
-        approximation: "exact"; "hessian" (discrete time, C = (2 L_0 / b) H_0); "continuous" (and small rates:
-            lambda sigma^2 / (2b) I). Both only for comparison. For Adam "exact" is the mean field with its
-            first correction, "mean_field" without.
+        sampling: "online" for a population, "with_replacement", "without_replacement" or "epochs" (shuffled passes, see
+            `whole_run.epochs.predict_epochs`) for a data set; None means online, or with replacement.
+        approximation: "exact"; or, for comparison, discrete time with C = (2 L_0 / b) H_0 ("hessian"), with C = H / b
+            ("hessian_unit", the literature's column of table 2), or with C as at the minimum ("large_batch"); or
+            continuous time with the same three: "continuous", "continuous_unit", "small_rate". For Adam
+            "exact" is the mean field with its first correction, "mean_field" without; for shuffled epochs there is
+            "additive", noise as at the minimum.
 
     Raises:
         ValueError: an argument is out of range, the loss has no minimum, or the learning rate is at or past
@@ -94,7 +108,7 @@ def predict(
         >>> round(float(law.covariance[0, 0]), 5)
         0.27273
     """
-    if isinstance(problem, TwoLayerLinear | DeepLinear):
+    if isinstance(law_of(problem), LinearNetworks):
         return predict_linear_network(
             problem, optimizer, batch_size=batch_size, sampling=sampling, approximation=approximation
         )
@@ -102,24 +116,34 @@ def predict(
         return predict_adaptive(
             problem, optimizer, batch_size=batch_size, sampling=sampling, approximation=approximation
         )
+    if sampling == "epochs":
+        return predict_epochs(problem, optimizer, batch_size=batch_size, approximation=approximation)
+    if approximation == "exact" and is_wide(problem, optimizer):
+        return predict_diagonal(
+            problem, optimizer, batch_size=batch_size, sampling=sampling, approximation=approximation
+        )
+    if isinstance(optimizer, optax.GradientTransformation) or getattr(optimizer, "nesterov", False):
+        return predict_linear(
+            problem, optimizer, batch_size=batch_size, sampling=sampling, approximation=approximation
+        )
     _checks.choice("approximation", approximation, ("exact", *_APPROXIMATE))
-    setting = describe(problem, optimizer, batch_size, sampling)
+    setting = linearize(problem, optimizer, batch_size, sampling)
     if not setting.feedback.settles(setting.rate):
         raise BeyondLimit(setting)
-    exact = next(_EXACT[kind] for kind in _EXACT if isinstance(problem, kind))
-    regime, reference = _APPROXIMATE.get(approximation, exact)
-    if isinstance(setting.noise, SubsetNoise) and not np.any(setting.noise.additive):
+    law = stationary_law_of(problem)
+    regime, reference = _APPROXIMATE.get(approximation, law.exact)
+    if not np.any(setting.noise.additive):
         regime += "; no noise at the minimum (it fits every example, or is full-batch): no fluctuation"
     if setting.self_consistent:
         regime += "; Fisher matrix of many chains, at every learning rate (see second-order methods)"
         reference += "; section 8, equations [84-89]"
-    covariance, noise = _ROUTES[approximation](problem, setting)
+    exact = approximation == "exact"
+    covariance, noise = _exact(setting) if exact else _approximate(setting, law, approximation)
     train_loss = float(problem.loss(setting.mean) + np.sum(problem.hessian() * covariance) / 2)
-    test_loss = float(problem.test_loss(setting.mean) + np.sum(_test_hessian(problem) * covariance) / 2)
+    test_loss = float(problem.test_loss(setting.mean) + np.sum(law.test_hessian * covariance) / 2)
     if not all(np.isfinite(value).all() for value in (covariance, noise, train_loss, test_loss)):
         raise _checks.error("problem", problem, "such that its law is finite in double precision",
                             "choose units in which curvature, noise and learning rate are of order 1")
-    tail = Tail(setting)
     return Prediction(
         mean=setting.mean,
         covariance=covariance,
@@ -137,49 +161,32 @@ def predict(
             "batch_size": setting.batch_size,
             "sampling": setting.sampling,
         },
-        tail_index=tail.index,
-        tail_index_stderr=tail.stderr,
+        process=None if setting.self_consistent else partial(
+            linear_process, problem, optimizer, setting.batch_size, setting.sampling
+        ),
+        tail_index=partial(tail_index_of, setting),
     )
 
 
-def _exact(problem: Any, setting: Setting) -> tuple[Matrix, Matrix]:
+def _exact(setting: LinearizedSGD) -> tuple[Matrix, Matrix]:
     """Sigma and C of the linear equation Sigma = S(C0) + S(C1(Sigma))."""
     covariance = setting.embed(setting.feedback.solve(setting.rate))
     return covariance, setting.noise.additive + setting.noise.linear(covariance)
 
 
-def _hessian(problem: Any, setting: Setting) -> tuple[Matrix, Matrix]:
-    """S(C) with C proportional to the data Hessian."""
-    noise, inside = _hessian_noise(problem, setting)
-    return setting.embed(setting.dynamics.response(setting.rate)(inside)), noise
-
-
-def _continuous(problem: Any, setting: Setting) -> tuple[Matrix, Matrix]:
-    """(1-mu)(LH Sigma + Sigma HL') = L C L', with C proportional to the data Hessian."""
-    noise, inside = _hessian_noise(problem, setting)
+def _approximate(setting: LinearizedSGD, law: QuadraticLaw[Any], approximation: str) -> tuple[Matrix, Matrix]:
+    """S(C) with a C that does not depend on Sigma; or (1-mu)(LH Sigma + Sigma HL') = L C L' for small rates."""
+    factor = factor_of(law.problem, setting.sampling)
+    c = np.asarray({
+        "hessian": lambda: law.hessian_noise(setting.mean, setting.batch_size, factor),
+        "unit": lambda: factor.of(float(setting.batch_size)) * np.asarray(law.problem.hessian()),
+        "minimum": lambda: setting.noise.additive,
+    }[_NOISE[approximation]]())
     dynamics = setting.dynamics
+    inside = dynamics.basis.T @ c @ dynamics.basis
+    if approximation in _DISCRETE_TIME:
+        return setting.embed(dynamics.response(setting.rate)(inside)), c
     rate = setting.rate * dynamics.preconditioner
-    sigma = solve_continuous_lyapunov(rate * dynamics.curvatures, rate @ inside @ rate.T) / (1 - dynamics.momentum)
-    return setting.embed((sigma + sigma.T) / 2), noise
-
-
-_ROUTES = {"exact": _exact, "hessian": _hessian, "continuous": _continuous}
-
-
-def _hessian_noise(problem: Any, setting: Setting) -> tuple[Matrix, Matrix]:
-    """C = 2 L_0 f H_0, L_0 the data loss at the minimum and H_0 its Hessian (Quadratic: H / b); and V'CV."""
-    noise = setting.noise
-    if isinstance(noise, GaussianNoise):
-        k, d = noise.second_moment, noise.bias
-        c = (d @ k @ d + noise.residual_variance) / setting.batch_size * k
-    elif isinstance(noise, SubsetNoise):
-        c = (noise.factor * np.mean(noise.residuals**2) + noise.label_variance) * noise.gram
-    else:
-        c = problem.hessian() / setting.batch_size
-    return c, setting.dynamics.basis.T @ c @ setting.dynamics.basis
-
-
-def _test_hessian(problem: Any) -> Matrix:
-    if isinstance(problem, LinearRegression):
-        return as_matrix(problem.covariance, problem.dimension)
-    return problem.gram if isinstance(problem, DatasetRegression) else problem.hessian()
+    drift, diffusion = rate * dynamics.curvatures, rate @ inside @ rate.T
+    sigma = scipy.linalg.solve_continuous_lyapunov(drift, diffusion) / (1 - dynamics.momentum)
+    return setting.embed((sigma + sigma.T) / 2), c

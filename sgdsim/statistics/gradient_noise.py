@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
-from sgdsim._types import spec
+from sgdsim._specs import spec
 from sgdsim.statistics.base import Measurement, add, grouped_mean
 
 
@@ -23,7 +25,7 @@ class NoiseSums(NamedTuple):
 class GradientNoise:
     r"""$$C = E\,[(g - \nabla L(w))(g - \nabla L(w))^\top]$$, from the gradients that drive the chains."""
 
-    def init(self, dimension: int, groups: int, dtype: Any) -> NoiseSums:
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> NoiseSums:
         """Zero sums."""
         return NoiseSums(jnp.zeros((groups,), dtype), jnp.zeros((groups, dimension, dimension), dtype))
 
@@ -41,7 +43,7 @@ class GradientNoise:
         """Join two stretches of steps."""
         return add(a, b)
 
-    def finalize(self, totals: NoiseSums) -> dict[str, tuple[Any, Any]]:
+    def finalize(self, totals: NoiseSums) -> dict[str, tuple[ArrayLike, ArrayLike]]:
         """C, shape (D, D); the noise has mean zero by construction, so nothing is subtracted."""
         n = np.maximum(totals.count, 1)[:, None, None]
         return {"noise_covariance": grouped_mean(totals.products / n, totals.count)}

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import set_field, spec, total
+from sgdsim._specs import set_field, spec, static
+from sgdsim._types import total
 from sgdsim.statistics.base import Measurement
 
 _EMPTY = -1.0
@@ -22,7 +25,7 @@ class TailSums(NamedTuple):
     seen: Any  # (G,), how many chains at how many steps
 
 
-class Tail(NamedTuple):
+class LargestDeviationsSummary(NamedTuple):
     """The largest deviations over all groups.
 
     Attributes:
@@ -50,12 +53,12 @@ class LargestDeviations:
         ValueError: `keep` is no whole number >= 1.
     """
 
-    keep: int = 128
+    keep: int = static(default=128)
 
     def __post_init__(self) -> None:
         set_field(self, keep=_checks.integer("keep", self.keep))
 
-    def init(self, dimension: int, groups: int, dtype: Any) -> TailSums:
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> TailSums:
         """Nothing kept yet."""
         return TailSums(jnp.full((groups, self.keep), _EMPTY, dtype), jnp.zeros((groups,), dtype))
 
@@ -83,12 +86,12 @@ class LargestDeviations:
         both = np.concatenate([a.largest, b.largest], axis=1)
         return TailSums(-np.sort(-both, axis=1)[:, : self.keep], a.seen + b.seen)
 
-    def finalize(self, totals: TailSums) -> dict[str, tuple[Any, Any]]:
+    def finalize(self, totals: TailSums) -> dict[str, tuple[ArrayLike, ArrayLike]]:
         """Nothing: order statistics have no standard error."""
         return {}
 
 
-def joint_tail(totals: TailSums) -> Tail:
+def joint_tail(totals: TailSums) -> LargestDeviationsSummary:
     """The largest deviations of all groups, down to where a group may have dropped one."""
     full = totals.largest[:, -1] > _EMPTY
     cut = totals.largest[full, -1].max(initial=0.0)
@@ -96,4 +99,4 @@ def joint_tail(totals: TailSums) -> Tail:
     deviations = totals.largest[kept]
     group = np.nonzero(kept)[0]
     order = np.argsort(-deviations, kind="stable")
-    return Tail(deviations[order], group[order], float(totals.seen.sum()))
+    return LargestDeviationsSummary(deviations[order], group[order], float(totals.seen.sum()))

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
-from sgdsim._types import spec
+from sgdsim._specs import spec
 from sgdsim.statistics.base import Measurement, add, grouped_mean
 
 
@@ -23,7 +25,7 @@ class LossSums(NamedTuple):
 class Losses:
     """Averages of `problem.loss` (label noise and penalty included) and `problem.test_loss`."""
 
-    def init(self, dimension: int, groups: int, dtype: Any) -> LossSums:
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> LossSums:
         """Zero sums."""
         zero = jnp.zeros((groups,), dtype)
         return LossSums(zero, zero, zero)
@@ -44,7 +46,7 @@ class Losses:
         """Join two stretches of steps."""
         return add(a, b)
 
-    def finalize(self, totals: LossSums) -> dict[str, tuple[Any, Any]]:
+    def finalize(self, totals: LossSums) -> dict[str, tuple[ArrayLike, ArrayLike]]:
         """The two averages."""
         n = np.maximum(totals.count, 1)
         return {

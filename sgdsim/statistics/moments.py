@@ -7,19 +7,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
-from sgdsim._types import spec
+from sgdsim._specs import spec, static
 from sgdsim.statistics.base import Measurement, grouped_mean
 
 
 class PowerSums(NamedTuple):
-    """Sums of powers of deviations from a centre, by group."""
+    """Sums of powers of deviations from a centre, by group.
+
+    Third and fourth powers are in powers of a unit of the size of the first deviations seen: in single precision they
+    would vanish from 1e-10 on, and be infinite at 1e10.
+    """
 
     n: Any  # (G,)
     first: Any  # (G, D)
     second: Any  # (G, D, D), or (G, D) if only variances are kept
     third: Any  # (G, D)
     fourth: Any  # (G, D)
+    unit: Any  # (G, D), a power of two; 0 as long as nothing has moved
 
 
 class CentralMoments(NamedTuple):
@@ -49,6 +56,7 @@ def central(sums: PowerSums, centre: np.ndarray) -> CentralMoments:
     n = np.maximum(sums.n, 1)[:, None]
     d = sums.first / n
     second = _diagonal(sums.second)
+    sums = sums._replace(third=sums.third * sums.unit**3, fourth=sums.fourth * sums.unit**4)
     return CentralMoments(
         n=sums.n,
         mean=centre + d,
@@ -78,6 +86,12 @@ def merge(a: CentralMoments, b: CentralMoments) -> CentralMoments:
     )
 
 
+def _power_of_two(size: jax.Array) -> jax.Array:
+    """The one next above, 0 of 0: a division by it loses no digit."""
+    exponent = jnp.frexp(size)[1]
+    return jnp.where((size > 0) & jnp.isfinite(size), jnp.ldexp(jnp.ones_like(size), exponent), 0)
+
+
 @spec
 class Moments:
     """Mean, covariance (or variances alone) and kurtosis of the parameters.
@@ -86,19 +100,22 @@ class Moments:
         full: keep the D x D covariance; False keeps its diagonal, for problems of many parameters.
     """
 
-    full: bool = True
+    full: bool = static(default=True)
 
-    def init(self, dimension: int, groups: int, dtype: Any) -> PowerSums:
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> PowerSums:
         """Zero sums."""
         vector = jnp.zeros((groups, dimension), dtype)
         second = jnp.zeros((groups, dimension, dimension), dtype) if self.full else vector
-        return PowerSums(jnp.zeros((groups,), dtype), vector, second, vector, vector)
+        return PowerSums(jnp.zeros((groups,), dtype), vector, second, vector, vector, vector)
 
     def update(self, sums: PowerSums, at: Measurement) -> PowerSums:
         """Add one step: D x D products over chains, and four powers."""
         d = at.masked(at.params - at.centre[:, None, None])
         squares = d * d
         total = lambda x: x.sum(axis=1).T  # noqa: E731
+        spread = jnp.sqrt(total(squares) / jnp.maximum(at.weight.sum(axis=0), 1)[:, None])
+        unit = jnp.where(sums.unit > 0, sums.unit, _power_of_two(spread))
+        scaled = d / jnp.where(unit > 0, unit, 1).T[:, None]
         if self.full:
             second = jnp.einsum("dmg,emg->gde", d, d, precision=jax.lax.Precision.HIGHEST)
         else:
@@ -107,8 +124,9 @@ class Moments:
             sums.n + at.weight.sum(axis=0),
             sums.first + total(d),
             sums.second + second,
-            sums.third + total(squares * d),
-            sums.fourth + total(squares * squares),
+            sums.third + total(scaled**3),
+            sums.fourth + total(scaled**4),
+            unit,
         )
 
     def collect(self, sums: PowerSums, centre: np.ndarray) -> CentralMoments:
@@ -119,7 +137,7 @@ class Moments:
         """Join two stretches of steps."""
         return merge(a, b)
 
-    def finalize(self, totals: CentralMoments) -> dict[str, tuple[Any, Any]]:
+    def finalize(self, totals: CentralMoments) -> dict[str, tuple[ArrayLike, ArrayLike]]:
         """Mean, covariance about the overall mean, and kurtosis."""
         mean, mean_stderr = grouped_mean(totals.mean, totals.n)
         n = np.maximum(totals.n, 1)
@@ -146,7 +164,7 @@ class Moments:
             "kurtosis": (kurtosis, kurtosis_stderr),
         }
 
-    def _covariance_of_mean(self, d: np.ndarray, count: np.ndarray) -> Any:
+    def _covariance_of_mean(self, d: np.ndarray, count: np.ndarray) -> np.ndarray | float:
         used = count > 0
         groups = int(used.sum())
         if groups < 2:

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
-from sgdsim._types import spec
+from sgdsim._specs import spec
+from sgdsim._types import ArrayT
 from sgdsim.statistics.base import Measurement
 from sgdsim.statistics.moments import CentralMoments, Moments, PowerSums
 
@@ -39,13 +42,14 @@ class ProductMoments:
 
     problem: Any
 
-    def _product(self, w: Any) -> Any:
+    def _product(self, w: ArrayT) -> ArrayT:
         mapped = self.problem.end_to_end(w)
         return mapped.reshape(-1, *mapped.shape[2:])
 
-    def init(self, dimension: int, groups: int, dtype: Any) -> PowerSums:
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> PowerSums:
         """Zero sums."""
-        return Moments().init(self.problem.target.size, groups, dtype)
+        shapes = self.problem.shapes
+        return Moments().init(shapes[-1][0] * shapes[0][1], groups, dtype)
 
     def update(self, sums: PowerSums, at: Measurement) -> PowerSums:
         """Add one step."""
@@ -61,7 +65,7 @@ class ProductMoments:
         """Join two stretches of steps."""
         return ProductTotals(Moments().merge(a.moments, b.moments))
 
-    def finalize(self, totals: ProductTotals) -> dict[str, tuple[Any, Any]]:
+    def finalize(self, totals: ProductTotals) -> dict[str, tuple[ArrayLike, ArrayLike]]:
         """`product_mean` and `product_covariance`."""
         found = Moments().finalize(totals.moments)
         return {f"product_{name}": found[name] for name in ("mean", "covariance")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from sgdsim.statistics.moments import CentralMoments, merge
 
@@ -72,8 +72,8 @@ def rank_normalised_rhat(snapshots: np.ndarray) -> np.ndarray:
 
 def _normal_scores(x: np.ndarray) -> np.ndarray:
     flat = x.reshape(-1, x.shape[-1])
-    ranks = stats.rankdata(flat, axis=0)
-    return stats.norm.ppf((ranks - 0.375) / (len(flat) + 0.25)).reshape(x.shape)
+    ranks = scipy.stats.rankdata(flat, axis=0)
+    return scipy.stats.norm.ppf((ranks - 0.375) / (len(flat) + 0.25)).reshape(x.shape)
 
 
 def _split(z: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.experiments.measure import settling_steps
+from sgdsim.experiments.framework.measure import settling_steps
 
 A = np.array([[1.0, 0.3, 0.1], [0.3, 0.5, -0.2], [0.1, -0.2, 0.7]])
 NOISE = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, 0.3], [0.0, 0.3, 0.4]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.compare import AGREE, DISAGREE, UNDERPOWERED
+from sgdsim.comparisons.comparison import AGREE, DISAGREE, UNDERPOWERED
 
 RNG = np.random.default_rng(5)
 FEATURES = np.column_stack([RNG.normal(size=(30, 2)), np.ones(30)])
@@ -44,9 +44,9 @@ SLOW = ("data", "data, decay and label noise")  # subsets with a constant rate c
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 def test_quadratic_losses(name):
     problem, rate, start, sampling = CASES[name]
-    setting = {"batch_sizes": [10, 20], "steps": 4, "initial": start, "sampling": sampling}
-    simulated = ss.gradient_variance(problem, ss.SGD(rate), runs=16_000, seed=3, **setting)
-    exact = ss.solver.gradient_variance(problem, rate, **setting)
+    setting = {"batch_size": [10, 20], "steps": 4, "initial": start, "sampling": sampling}
+    simulated = ss.gradient_variance(problem, ss.SGD(rate), chains=16_000, seed=3, **setting)
+    exact = ss.solver.gradient_variance(problem, ss.SGD(rate), **setting)
     assert {row.verdict for row in ss.compare(simulated, exact).rows} == {AGREE}
     for field in ("gradient", "full_gradient", "loss"):
         for factor in (0.95, 1.05):
@@ -56,14 +56,14 @@ def test_quadratic_losses(name):
 
 def test_shuffled_passes():
     problem = ss.DatasetRegression(FEATURES[:6], TARGETS[:6])
-    setting = {"batch_sizes": [2, 4], "steps": 5, "initial": [1.0, 1.0, 0.0]}
-    simulated = ss.gradient_variance(problem, ss.SGD(0.1), runs=20_000, sampling="epochs", **setting)
-    exact = ss.solver.epoch_gradient_variance(problem, 0.1, **setting)
+    setting = {"batch_size": [2, 4], "steps": 5, "initial": [1.0, 1.0, 0.0]}
+    simulated = ss.gradient_variance(problem, ss.SGD(0.1), chains=20_000, sampling="epochs", **setting)
+    exact = ss.solver.variance.epoch_gradient_variance(problem, ss.SGD(0.1), **setting)
     assert ss.compare(simulated, exact).agrees
     for factor in (0.95, 1.05):
         assert ss.compare(simulated, dataclasses.replace(exact, gradient=factor * exact.gradient)).disagrees
     # subsets drawn afresh have other variances
-    fresh = ss.solver.gradient_variance(problem, 0.1, sampling="without_replacement", **setting)
+    fresh = ss.solver.gradient_variance(problem, ss.SGD(0.1), sampling="without_replacement", **setting)
     assert ss.compare(simulated, fresh).disagrees
 
 
@@ -71,10 +71,10 @@ def test_shuffled_passes():
 def test_two_layers(label_noise):
     problem = ss.TwoLayerLinear([[0.5, 1.0], [0.0, 0.3]], [[1.0, 0.0]], label_noise)
     start = ([[1.0, 0.0], [0.0, -1.0]], [[1.0, 0.5]])
-    simulated = ss.gradient_variance(problem, ss.SGD(0.1), batch_sizes=[8, 40], steps=2, runs=8000,
+    simulated = ss.gradient_variance(problem, ss.SGD(0.1), batch_size=[8, 40], steps=2, chains=8000,
                                      initial=problem.flatten(*start))  # fmt: skip
     for t in (0, 1):
-        exact = ss.solver.gradient_variance_polynomial(problem, 0.1, step=t, initial=start)
+        exact = ss.solver.gradient_variance_polynomial(problem, ss.SGD(0.1), step=t, initial=start)
         assert ss.compare(simulated, exact, step=t).agrees
         for part in exact._fields:
             near = getattr(exact, part)
@@ -85,9 +85,9 @@ def test_two_layers(label_noise):
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_one_unit_in_every_layer(step):
     problem, start = ss.TwoLayerLinear([[1.0]], [[2.0]]), ([[1.0]], [[0.5]])
-    simulated = ss.gradient_variance(problem, ss.SGD(0.1), batch_sizes=[10, 100], steps=4, runs=8000,
+    simulated = ss.gradient_variance(problem, ss.SGD(0.1), batch_size=[10, 100], steps=4, chains=8000,
                                      initial=problem.flatten(*start), seed=8)  # fmt: skip
-    exact = ss.solver.gradient_variance_polynomial(problem, 0.1, step=step, initial=start)
+    exact = ss.solver.gradient_variance_polynomial(problem, ss.SGD(0.1), step=step, initial=start)
     verdicts = [row.verdict for row in ss.compare(simulated, exact, step=step).rows]
     assert AGREE in verdicts and set(verdicts) <= {AGREE, UNDERPOWERED}
     off = exact.inner

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import sgdsim as ss
-from sgdsim.experiments.cycling import early_variances
-from sgdsim.experiments.label_noise_network import SMOKE, compute_path, sharp_minimum
-from sgdsim.solver import label_noise_covariance
+from sgdsim.experiments.label_noise.cycling import early_variances
+from sgdsim.experiments.label_noise.label_noise_network import SMOKE, compute_path, sharp_minimum
+from sgdsim.solver.manifold import label_noise_covariance, label_noise_flow
 from sgdsim.statistics import Moments
 
 RNG = np.random.default_rng(4)
@@ -77,7 +79,40 @@ def test_a_network_follows_the_flow_of_the_regularizer(beta, assert_within_sigma
     problem, w = sharp_minimum(setting)
     path = compute_path(problem, w, 0.1, beta, setting)
     value, stderr = path.extrapolated
-    assert_within_sigma(value, path.predicted(setting.times), stderr, comparisons=6)
-    for wrong in (1.05 * path.predicted(setting.times), np.interp(setting.times, path.times, path.small_rate)):
+    law = np.interp(setting.times, path.times, path.flow)
+    assert_within_sigma(value, law, stderr, comparisons=6)
+    for wrong in (1.05 * law, np.interp(setting.times, path.times, path.small_rate)):
         with pytest.raises(AssertionError):
             assert_within_sigma(value, wrong, stderr, comparisons=6)
+
+
+class Product(nn.Module):
+    """The prediction x w_1 w_2."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", lambda _: jnp.array([2.5, 0.6]))
+        return x * w[0] * w[1]
+
+
+def test_drawn_batches_have_a_flow_of_their_own(assert_within_sigma):
+    """What a batch draws of the residuals counts, however small the noise: extrapolated to lambda = 0."""
+    x, rate, start = np.array([[2**0.5], [0.0], [1.0]]), 0.08, [2.5, 0.6]
+    strengths, seen = (8e-3, 4e-3), []
+    for k, strength in enumerate(strengths):
+        problem = ss.FlaxNetwork(Product(), x, 1.5 * x, label_noise=np.sqrt(strength / rate))
+        steps = round(0.5 / (rate * strength))
+        final = ss.simulate(problem, ss.SGD(rate), batch_size=1, chains=16384, steps=steps,
+                            initial=start, seed=k, progress=False).final
+        sharpness = np.sum(np.asarray(final, np.float64) ** 2, axis=1)
+        seen.append((sharpness.mean(), sharpness.std() / np.sqrt(len(sharpness))))
+    (whole, error), (half, half_error) = seen
+    value, stderr = 2 * half - whole, np.hypot(2 * half_error, error)
+    how = {"learning_rate": rate, "label_noise": 1.0, "batch_size": 1}
+    law = np.sum(label_noise_flow(problem, start, [0.5], **how)[-1] ** 2)
+    assert_within_sigma(value, law, stderr)
+    wrong = np.sum(label_noise_flow(problem.loss, start, [0.5], **how)[-1] ** 2)
+    assert abs(wrong / law - 1) > 0.03
+    for other in (wrong, 1.03 * law):
+        with pytest.raises(AssertionError):
+            assert_within_sigma(value, other, stderr)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.compare import AGREE, DISAGREE
+from sgdsim.comparisons.comparison import AGREE, DISAGREE
 
 TEACHER = ([[1.2, 0.3, 0.0], [-0.2, 1.0, 0.4]], [[1.4, 0.2], [-0.3, 0.9]])
 
@@ -16,7 +16,7 @@ def run(request):
     problem = ss.TwoLayerLinear(*TEACHER, label_noise=0.3)
     optimizer = ss.SGD(0.05 * (1 - request.param), request.param)
     result = ss.simulate(problem, optimizer, batch_size=8, chains=4096, steps=900, burn_in=250, seed=12,
-                         initial=ss.solver.flattest_minimum(problem))
+                         initial=ss.solver.stationary.flattest_minimum(problem))
     return result, ss.predict(problem, optimizer, batch_size=8)
 
 

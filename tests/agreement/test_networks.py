@@ -7,8 +7,9 @@ import pytest
 from flax import linen as nn
 
 import sgdsim as ss
-from sgdsim.experiments._networks import find_minimum
-from sgdsim.solver import covariance_near_minimum, gradient_covariance
+from sgdsim.experiments.framework.networks import find_minimum
+from sgdsim.solver import gradient_covariance
+from sgdsim.solver.stationary import covariance_near_minimum
 from sgdsim.statistics import GradientNoise, Moments
 
 RNG = np.random.default_rng(21)

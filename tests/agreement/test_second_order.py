@@ -1,5 +1,6 @@
 """Second-order methods: theory against simulation, which share the description of problem and optimizer alone."""
 
+import closed_forms
 import numpy as np
 import pytest
 
@@ -51,7 +52,7 @@ def test_simulation_agrees_with_theory(name, assert_within_sigma):
 def test_past_the_ensemble_limit_the_current_estimate_misses_the_law_and_memory_restores_it():
     """At S = 64, D = 2 the estimate of one step overshoots beyond lambda = .87; the law itself has no limit."""
     theory = ss.predict(NOISY, ss.NaturalGradient(2.0), batch_size=64)
-    radius = ss.solver.closed_forms.natural_gradient_ensemble_radius
+    radius = closed_forms.natural_gradient_ensemble_radius
     assert radius(2, 2.0, 64, 0.5, 0.0) > 1 > radius(2, 2.0, 64, 0.5, 0.9)
     current, remembering = (
         ss.simulate(NOISY, ss.NaturalGradient(2.0, memory=memory), batch_size=64, chains=8000, steps=400, burn_in=200,

@@ -8,7 +8,7 @@ import pytest
 from scipy.linalg import expm
 
 import sgdsim as ss
-from sgdsim.solver import slow_coefficients, slow_ode, slow_sde
+from sgdsim.solver.manifold import slow_coefficients, slow_ode, slow_sde
 
 ELLIPSE = ss.Ellipse(a=2.0, b=1.0)
 START, CHAINS = 1.0, 8192

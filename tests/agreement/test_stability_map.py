@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.experiments._phases import classify
-from sgdsim.experiments.stability_map import problems
+from sgdsim.experiments.minibatch_noise.phases import classify
+from sgdsim.experiments.minibatch_noise.stability_map import problems
 from sgdsim.plots import phase_diagram
 from sgdsim.solver import stability
 
@@ -15,7 +15,7 @@ from sgdsim.solver import stability
 def test_chains_change_their_fate_at_the_limits(label, b):
     problem = problems()[label]
     limits = stability(problem, ss.SGD(0.1), batch_size=b)
-    low, high = limits.mean_square, limits.almost_sure
+    low, high = limits.max_learning_rate, limits.almost_sure
     middle = float(np.sqrt(low * high))
     assert limits.almost_sure_stderr < 0.03 * high
     for rate, fate in ((0.75 * low, "finite variance"), (middle, "infinite variance"), (1.25 * high, "diverges")):
@@ -29,7 +29,7 @@ def test_the_engine_agrees_past_the_mean_square_limit():
     problem = ss.LinearRegression([1.0], label_noise=1.0)
     limits = stability(problem, ss.SGD(0.1), batch_size=4)
     run = {"batch_size": 4, "chains": 2048, "steps": 400, "seed": 3}
-    between = ss.simulate(problem, ss.SGD(0.5 * (limits.mean_square + limits.almost_sure)), **run)
+    between = ss.simulate(problem, ss.SGD(0.5 * (limits.max_learning_rate + limits.almost_sure)), **run)
     beyond = ss.simulate(problem, ss.SGD(1.3 * limits.almost_sure), **run)
     assert between.diverged == 0
     assert beyond.diverged > 0.9 * 2048

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 import sgdsim as ss
-from sgdsim.comparison import DISAGREE
-from sgdsim.solver import kesten_tail_index
+from sgdsim.comparisons.comparison import DISAGREE
+from sgdsim.solver.tails import kesten_tail_index
 
 PROBLEM = ss.LinearRegression([1.0], label_noise=1.0)
 ERROR_RATE = 0.05
@@ -21,7 +21,7 @@ def runs(rate, batch, seeds, chains=8_192, **options):
 
 
 def inside(result, index, **options):
-    found = ss.statistics.tail_index(result.tail, total=int(result.tail_seen), **options)
+    found = ss.estimators.tail_index(result.tail, total=int(result.tail_seen), **options)
     return found.low <= index <= found.high
 
 
@@ -41,7 +41,7 @@ def test_intervals_cover_with_correlated_steps(rate, batch):
 
 def test_measured_index_agrees_and_a_wrong_one_does_not():
     (result,) = runs(0.6, 1, [11], chains=16_384)
-    found, exact = result.tail_index(level=1 - 1e-4), kesten_tail_index(0.6, 1)
+    found, exact = result.tail_index(confidence=1 - 1e-4), kesten_tail_index(0.6, 1)
     assert found.low < exact < found.high
     assert not found.low < 1.5 * exact < found.high
     assert not found.low < exact / 1.5 < found.high
@@ -54,7 +54,7 @@ def false_alarms(rate, batch, seeds, **options):
 
 
 def without_the_rule(monkeypatch):
-    monkeypatch.setattr(sys.modules["sgdsim.compare"], "heavy_tails", lambda result, prediction=None: "")
+    monkeypatch.setattr(sys.modules["sgdsim.comparisons.stationary"], "heavy_tails", lambda result, prediction=None: "")
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from flax import linen as nn
 from flax import nnx
 
 import sgdsim as ss
-from sgdsim import cli
+from sgdsim.cli import app as cli
+from sgdsim.solver import adam_bias, limits, manifold, stationary, tails, variance
 from sgdsim.solver.predict import BeyondLimit
 
 NAN, INF = float("nan"), float("inf")
@@ -36,8 +37,9 @@ def network(module=None, features=((1.0, 2.0), (0.5, 1.0), (2.0, -1.0)), targets
 
 
 def near_minimum(**rest):
-    settings = {"batch_size": 2, "features": [[1.0], [2.0]], "targets": [1.0, 2.0], **rest}
-    return ss.solver.noise_covariance_near_minimum(lambda w, x: x @ w, settings.pop("params", [1.0]), **settings)
+    problem = ss.FromLoss(lambda w, x, y: (x @ w - y) ** 2, [[1.0], [2.0]], [1.0, 2.0], [1.0])
+    settings = {"batch_size": 2, **rest}
+    return stationary.noise_covariance_near_minimum(problem, settings.pop("w", [1.0]), **settings)
 
 
 def simulate(problem=None, optimizer=None, **rest):
@@ -50,12 +52,12 @@ def predict(problem=None, optimizer=None, **rest):
 
 
 def exact(learning_rate=0.1, **rest):
-    settings = {"batch_sizes": [1, 2], "steps": 2, **rest}
-    return ss.solver.gradient_variance(dataset(), learning_rate, **settings)
+    settings = {"batch_size": [1, 2], "steps": 2, **rest}
+    return ss.solver.gradient_variance(dataset(), ss.SGD(learning_rate), **settings)
 
 
 def polynomial(problem=None, **rest):
-    return ss.solver.gradient_variance_polynomial(problem or dataset(), 0.1, **{"step": 1, **rest})
+    return ss.solver.gradient_variance_polynomial(problem or dataset(), ss.SGD(0.1), **{"step": 1, **rest})
 
 
 def two_layer(inner=((1.0,), (2.0,)), outer=((1.0, -1.0),), **rest):
@@ -63,7 +65,7 @@ def two_layer(inner=((1.0,), (2.0,)), outer=((1.0, -1.0),), **rest):
 
 
 def tail(samples=None, **rest):
-    return ss.statistics.tail_index(np.arange(1.0, 501.0) if samples is None else samples, **rest)
+    return ss.estimators.tail_index(np.arange(1.0, 501.0) if samples is None else samples, **rest)
 
 
 def table(frame, target="y", **rest):
@@ -71,7 +73,7 @@ def table(frame, target="y", **rest):
 
 
 def measured_variance(problem=None, optimizer=None, **rest):
-    settings = {"batch_sizes": [1, 2], "steps": 3, "runs": 16, **rest}
+    settings = {"batch_size": [1, 2], "steps": 3, "chains": 16, **rest}
     return ss.gradient_variance(problem or linear(label_noise=0.5), optimizer or ss.SGD(0.1), **settings)
 
 
@@ -80,17 +82,17 @@ def fitted(batch_sizes=(1, 2, 4, 8), variance=(4.0, 2.0, 1.0, 0.5), stderr=(0.1,
 
 
 def tilted(problem=None, learning_rate=0.1, **rest):
-    return ss.solver.regularized_loss(problem or ss.Quadratic([1.0, 0.0], [1.0, 0.0]), learning_rate,
+    return manifold.regularized_loss(problem or ss.Quadratic([1.0, 0.0], [1.0, 0.0]), learning_rate,
                                       **{"label_noise": 0.5, "batch_size": 2, **rest})
 
 
 def flow(initial=(0.0, 1.0), times=(0.0, 1.0), **rest):
-    return ss.solver.label_noise_flow(lambda w: 0.5 * (1 + w[1] ** 2) * w[0] ** 2, list(initial), list(times),
-                                      **{"learning_rate": 0.1, **rest})
+    return manifold.label_noise_flow(lambda w: 0.5 * (1 + w[1] ** 2) * w[0] ** 2, list(initial), list(times),
+                                      **{"learning_rate": 0.1, "label_noise": 1.0, **rest})
 
 
 def regularizer(hessian=(1.0, 0.5), learning_rate=0.1, *rest, **more):
-    return ss.solver.label_noise_regularizer(list(hessian), learning_rate, *rest, **more)
+    return manifold.label_noise_regularizer(list(hessian), learning_rate, *rest, **more)
 
 
 ELLIPSE = ss.Ellipse(a=2.0, b=1.0)
@@ -98,7 +100,7 @@ ELLIPSE = ss.Ellipse(a=2.0, b=1.0)
 
 def slow(optimizer=None, **rest):
     settings = {"initial": ELLIPSE.minimum, "times": [1.0], **rest}
-    return ss.solver.slow_ode(ELLIPSE, optimizer or ss.SGD(0.1), **settings)
+    return manifold.slow_ode(ELLIPSE, optimizer or ss.SGD(0.1), **settings)
 
 
 class Case(NamedTuple):
@@ -112,33 +114,54 @@ class Case(NamedTuple):
 CASES = {
     # tail index and stability limits
     **{
-        f"step_curvature {name}": Case(lambda v=value: ss.solver.kesten_tail_index(v, 2), "step_curvature", (says,))
+        f"step_curvature {name}": Case(lambda v=value: tails.kesten_tail_index(v, 2), "step_curvature", (says,))
         for name, value, says in (("0", 0.0, "positive"), ("negative", [0.5, -1.0], "positive"), ("NaN", NAN, "nan"),
                                   ("infinite", INF, "inf"), ("text", "big", "big"))
     },
-    "cite unknown": Case(lambda: ss.solver.cite("measured"), "reference", ("'measured'", "ziyin2022strength")),
+    "decay of nothing stable": Case(lambda: ss.solver.optimal_weight_decay(linear((1.0,)), ss.SGD(0.9), batch_size=1),
+                                    "learning_rate", ("0.9", "raise batch_size")),
+    "decay batch_size": Case(lambda: ss.solver.optimal_weight_decay(linear(), ss.SGD(0.1), batch_size=0), "batch_size",
+                             ("0", ">= 1")),
+    "variance projection": Case(lambda: exact(projection=[[1.0, 2.0, 3.0]]), "projection", ("(k, 2)",)),
+    "polynomial projection of layers": Case(lambda: polynomial(two_layer(), projection=[1.0]), "projection", ("None",)),
+    "moment word": Case(lambda: variance.wishart_moment([np.eye(2)]), "word", ("two matrices",)),
+    "moment shapes": Case(lambda: variance.wishart_moment([np.eye(2), np.eye(3)]), "word", ("(2, 3)",)),
+    "moment traces": Case(lambda: variance.wishart_moment([np.eye(2)] * 2, [[np.eye(3)]]), "traces", ("2 x 2",)),
+    "moment length": Case(lambda: variance.wishart_moment([np.eye(1)] * 8), "word", ("7", "6 factors")),
+    "moment samples": Case(lambda: variance.wishart_moment([np.eye(2)] * 3, samples=[1]), "samples", ("2 numbers",)),
+    "moment batch_size": Case(lambda: variance.wishart_moment([np.eye(2)] * 2, batch_size=0), "batch_size", ("0",)),
+    "average of nothing": Case(lambda: ss.statistics.Average({}), "functions", ("by name",)),
+    "average of a number": Case(lambda: ss.statistics.Average({"size": 3}), "functions", ("3",)),
+    "average unnamed": Case(lambda: ss.statistics.Average(abs), "functions", ("by name",)),
+    "trace probes": Case(lambda: ss.statistics.HessianTrace(0), "probes", ("0",)),
+    "curvature powers": Case(lambda: ss.statistics.Curvature(powers=[0.0]), "powers", ("0.0",)),
+    "network noise": Case(lambda: network(nn.Dense(1), targets=(0.0, 1.0, 1.0), loss="mse", noise="normal"), "noise",
+                          ("'normal'", "'gaussian'")),
+    "cite unknown": Case(lambda: ss.cite("measured"), "reference", ("'measured'", "ziyin2022strength")),
     "load missing": Case(lambda: ss.load("/nowhere/run.nc"), "path", ("run.nc", "existing file")),
     "load no result": Case(lambda: ss.load(__file__), "path", ("test_bad_input.py", "NetCDF")),
-    "step_curvature shape": Case(lambda: ss.solver.kesten_tail_index([1.0] * 3, [1, 2]), "step_curvature", ("(3,)",)),
-    "kesten batch_size 0": Case(lambda: ss.solver.kesten_tail_index(1.0, 0), "batch_size", ("whole",)),
-    "kesten batch_size fraction": Case(lambda: ss.solver.kesten_tail_index(1.0, 1.5), "batch_size", ("whole",)),
-    "kesten dimension 0": Case(lambda: ss.solver.kesten_tail_index(1.0, 1, 0), "dimension", ("whole",)),
-    "published batch_size 0": Case(lambda: ss.solver.published_tail_index(1.0, 0), "batch_size", ("whole",)),
-    "continuous curvature": Case(lambda: ss.solver.continuous_tail_index(-1.0, 1), "step_curvature", ("positive",)),
+    "step_curvature shape": Case(lambda: tails.kesten_tail_index([1.0] * 3, [1, 2]), "step_curvature", ("(3,)",)),
+    "kesten batch_size 0": Case(lambda: tails.kesten_tail_index(1.0, 0), "batch_size", ("whole",)),
+    "kesten batch_size fraction": Case(lambda: tails.kesten_tail_index(1.0, 1.5), "batch_size", ("whole",)),
+    "kesten dimension 0": Case(lambda: tails.kesten_tail_index(1.0, 1, 0), "dimension", ("whole",)),
+    "published dimension": Case(lambda: tails.kesten_tail_index(1.0, 1, 2, approximation="published"), "dimension",
+                                ("'published'",)),
+    "kesten approximation": Case(lambda: tails.kesten_tail_index(1.0, 1, approximation="print"), "approximation",
+                                 ("'print'",)),
     "growth particles": Case(
-        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=1, particles=3), "particles", ("16",)),
+        lambda: tails.tail_index_by_particles(linear(), ss.SGD(0.1), batch_size=1, particles=3), "particles", ("16",)),
     "growth steps": Case(
-        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=1, steps=1), "steps", ("10",)),
+        lambda: tails.tail_index_by_particles(linear(), ss.SGD(0.1), batch_size=1, steps=1), "steps", ("10",)),
     "growth tolerance": Case(
-        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=1, tolerance=0), "tolerance", ("0",)),
+        lambda: tails.tail_index_by_particles(linear(), ss.SGD(0.1), batch_size=1, tolerance=0), "tolerance", ("0",)),
     "growth batch_size": Case(
-        lambda: ss.solver.tail_index_growth(linear(), ss.SGD(0.1), batch_size=0), "batch_size", ("0",)),
+        lambda: tails.tail_index_by_particles(linear(), ss.SGD(0.1), batch_size=0), "batch_size", ("0",)),
     "batch_sizes empty": Case(
-        lambda: ss.solver.stability_limit(linear(), ss.SGD(0.1), batch_sizes=[]), "batch_sizes", ("whole",)),
+        lambda: limits.stability_limit(linear(), ss.SGD(0.1), batch_size=[]), "batch_size", ("whole",)),
     "batch_sizes 0": Case(
-        lambda: ss.solver.stability_limit(linear(), ss.SGD(0.1), batch_sizes=[4, 0]), "batch_size", ("0",)),
+        lambda: limits.stability_limit(linear(), ss.SGD(0.1), batch_size=[4, 0]), "batch_size", ("0",)),
     "stability chains": Case(
-        lambda: ss.solver.stability_limit(linear(), ss.SGD(0.1), batch_sizes=[4], chains=1), "chains", ("16",)),
+        lambda: limits.stability_limit(linear(), ss.SGD(0.1), batch_size=[4], chains=1), "chains", ("16",)),
     # problems: matrices
     "covariance asymmetric": Case(lambda: linear([[1.0, 0.3], [0.1, 0.5]]), "covariance", ("symmetr", ".T) / 2")),
     "covariance indefinite": Case(lambda: linear([[1.0, 2.0], [2.0, 1.0]]), "covariance", ("semi-definite", "-1")),
@@ -171,7 +194,8 @@ CASES = {
     "teacher too large": Case(lambda: linear(teacher=[1.0, 1e60]), "teacher", ("1e+60", "1e+50", "units")),
     "teacher complex array": Case(lambda: linear(teacher=np.array([1.0, 1j])), "teacher", ("1.j", "real")),
     "hessian indefinite": Case(lambda: ss.Quadratic([1.0, -1.0], [1.0, 1.0]), "hessian", ("-1",)),
-    "noise_covariance wrong shape": Case(lambda: ss.Quadratic([1.0, 1.0], [1.0]), "noise_covariance", ("(1,)",)),
+    "example_noise_covariance shape": Case(lambda: ss.Quadratic([1.0, 1.0], [1.0]), "example_noise_covariance",
+                                           ("(1,)",)),
     "minimum wrong length": Case(lambda: ss.Quadratic([1.0], [1.0], minimum=[0.0, 0.0]), "minimum", ("length 1",)),
     # problems: data
     "features one axis": Case(lambda: dataset([1.0, 2.0, 3.0]), "features", ("(3,)", "row")),
@@ -216,11 +240,9 @@ CASES = {
     "near_minimum subset": Case(lambda: near_minimum(batch_size=3, sampling="without_replacement"), "batch_size",
                                 ("from 1 to 2",)),
     "near_minimum form": Case(lambda: near_minimum(form="losses"), "form", ("'loss'?",)),
-    "near_minimum no targets": Case(lambda: near_minimum(targets=None), "targets", ("targets=y",)),
-    "near_minimum no point": Case(lambda: near_minimum(params=None), "params", ("None",)),
-    "near_minimum model": Case(lambda: ss.solver.minibatch_covariance(3, [1.0], batch_size=1), "model", ("int",)),
+    "near_minimum no point": Case(lambda: near_minimum(w=None), "w", ("None",)),
+    "near_minimum other point": Case(lambda: near_minimum(w=[1.0, 2.0]), "w", ("length 1",)),
     # label noise
-    "regularizer hessian indefinite": Case(lambda: regularizer([1.0, -0.5]), "hessian", ("-0.5", "semi-definite")),
     "regularizer hessian asymmetric": Case(lambda: regularizer([[1.0, 0.5], [0.0, 1.0]]), "hessian", ("symmetr",)),
     "regularizer hessian shape": Case(lambda: regularizer([[1.0, 0.5]]), "hessian", ("(1, 2)",)),
     "regularizer hessian NaN": Case(lambda: regularizer([1.0, NAN]), "hessian", ("nan",)),
@@ -229,35 +251,48 @@ CASES = {
     "regularizer learning_rate": Case(lambda: regularizer(learning_rate=-0.1), "learning_rate", ("-0.1", "positive")),
     "regularizer momentum": Case(lambda: regularizer([1.0], 0.1, 1.0), "momentum", ("1.0", "[0, 1)")),
     "regularizer curvature": Case(lambda: regularizer(curvature=0.0), "curvature", ("0.0", "positive")),
-    "strength label_noise": Case(lambda: ss.solver.label_noise_strength(0.1, label_noise=-1.0, batch_size=1),
+    "flow sampling of a function": Case(lambda: flow(sampling="with_replacement"), "sampling",
+                                        ("None for a function",)),
+    "flow sampling": Case(lambda: manifold.label_noise_flow(ELLIPSE, ELLIPSE.minimum, [1.0], learning_rate=0.1,
+                                                            label_noise=1.0, sampling="drawn"), "sampling",
+                          ("'drawn'",)),
+    "flow curvature": Case(lambda: flow(curvature=0.0), "curvature", ("0.0", "positive")),
+    "tilt curvature": Case(lambda: tilted(curvature=-1.0), "curvature", ("-1.0", "positive")),
+    "strength label_noise": Case(lambda: manifold.label_noise_strength(0.1, label_noise=-1.0, batch_size=1),
                                  "label_noise", ("-1.0", "standard deviation")),
-    "strength batch_size": Case(lambda: ss.solver.label_noise_strength(0.1, label_noise=1.0, batch_size=0),
+    "strength batch_size": Case(lambda: manifold.label_noise_strength(0.1, label_noise=1.0, batch_size=0),
                                 "batch_size", ("0",)),
     "fluctuations past the limit": Case(
-        lambda: ss.solver.label_noise_covariance([1.0], 2.0, label_noise=1.0, batch_size=1), "learning_rate", ("= 2",)),
-    "fixed point noise shape": Case(lambda: ss.solver.noise_fixed_point([1.0, 1.0], [1.0], 0.1), "noise",
+        lambda: manifold.label_noise_covariance([1.0], 2.0, label_noise=1.0, batch_size=1), "learning_rate", ("= 2",)),
+    "fixed point noise shape": Case(lambda: manifold.normalized_covariance([1.0, 1.0], [1.0], 0.1), "normalized_noise",
                                     ("dimension 2",)),
-    "fixed point noise indefinite": Case(lambda: ss.solver.noise_fixed_point([1.0], [-1.0], 0.1), "noise", ("-1",)),
-    "flip none": Case(lambda: ss.solver.label_flip_constants("square", 0.0), "flip", ("0.0", "(0, 1/2)")),
-    "flip half": Case(lambda: ss.solver.label_flip_constants("square", 0.5), "flip", ("0.5", "exchange")),
-    "flip text": Case(lambda: ss.solver.label_flip_constants("square", "p"), "flip", ("'p'",)),
-    "flip loss": Case(lambda: ss.solver.label_flip_constants("logstic", 0.2), "loss", ("'logistic'?",)),
+    "fixed point noise indefinite": Case(lambda: manifold.normalized_covariance([1.0], [-1.0], 0.1), "normalized_noise",
+                                         ("-1",)),
+    "flip none": Case(lambda: manifold.label_flip_constants("square", 0.0), "flip", ("0.0", "(0, 1)")),
+    "flip all": Case(lambda: manifold.label_flip_constants("square", 1.0), "flip", ("1.0", "(0, 1)")),
+    "slow sharpness w": Case(lambda: manifold.sharpness(ELLIPSE, [1.0], ss.SGD(0.1)), "w", ("length 2",)),
+    "sharpness v of SGD": Case(lambda: manifold.sharpness(ELLIPSE, [1.0, 1.0], ss.SGD(0.1), second_moment=[1.0, 1.0]),
+                               "second_moment", ("None for SGD",)),
+    "gauss_newton w": Case(lambda: manifold.gauss_newton(dataset(), [1.0]), "w", ("length 2",)),
+    "flip text": Case(lambda: manifold.label_flip_constants("square", "p"), "flip", ("'p'",)),
+    "flip loss": Case(lambda: manifold.label_flip_constants("logstic", 0.2), "loss", ("'logistic'?",)),
     "regularized loss of nothing": Case(lambda: tilted(3), "problem", ("int", "function")),
     "regularized loss momentum": Case(lambda: tilted(momentum=-0.1), "momentum", ("-0.1",)),
     "regularized loss point": Case(lambda: tilted().value([1.0]), "w", ("length 2",)),
     "regularized loss steps": Case(lambda: tilted().descend([1.0, 0.0], 10, every=3), "steps", ("10", "try 9")),
-    "potential covariance": Case(lambda: ss.solver.potential_gradient(lambda w: w[0], [1.0, 2.0], [1.0]), "covariance",
+    "potential covariance": Case(lambda: manifold.potential_gradient(lambda w: w[0], [1.0, 2.0], [1.0]), "covariance",
                                  ("dimension 2",)),
     "flow times": Case(lambda: flow(times=(0.0, 2.0, 1.0)), "times", ("increasing",)),
-    "flow accuracy": Case(lambda: flow(accuracy=0.0), "accuracy", ("0.0",)),
-    "phase without a curve": Case(lambda: ss.solver.phase_drift(linear(), learning_rate=0.1), "curve", ("None",)),
-    "phase without noise": Case(lambda: ss.solver.phase_drift(lambda w: w[0], lambda p: p, learning_rate=0.1), "noise",
-                                ("None",)),
-    "phase steps": Case(lambda: ss.solver.PhaseDrift(np.zeros(2), np.zeros(2), np.zeros((2, 1, 1))).phase([2.0, 1.0]),
+    "flow tolerance": Case(lambda: flow(tolerance=0.0), "tolerance", ("0.0",)),
+    "flow label_noise": Case(lambda: flow(label_noise=None), "label_noise", ("0.0", "pass label_noise=")),
+    "phase without a curve": Case(lambda: manifold.phase_drift(linear(), learning_rate=0.1), "curve", ("None",)),
+    "phase without noise": Case(lambda: manifold.phase_drift(lambda w: w[0], lambda p: p, learning_rate=0.1),
+                                "noise_covariance", ("None",)),
+    "phase steps": Case(lambda: manifold.PhaseDrift(np.zeros(2), np.zeros(2), np.zeros((2, 1, 1))).phase([2.0, 1.0]),
                         "steps", ("increasing",)),
     "network label_noise": Case(lambda: network(label_noise=-0.5), "label_noise", ("-0.5", "standard deviation")),
     "network label_noise of classes": Case(lambda: network(label_noise=0.5), "label_noise", ("0.5", "'mse'")),
-    "near_minimum label_noise": Case(lambda: ss.solver.minibatch_covariance(
+    "near_minimum label_noise": Case(lambda: stationary.noise_covariance_near_minimum(
         network(nn.Dense(1), loss="mse", label_noise=0.5), np.zeros(3), batch_size=1), "label_noise", ("0.5",)),
     # tables
     "table missing file": Case(lambda: table("/nowhere/data.csv"), "table", ("/nowhere/data.csv", "path")),
@@ -275,6 +310,10 @@ CASES = {
     "table constant column": Case(lambda: table(FRAME.assign(a=2.0), standardize_columns=True), "table",
                                   ("'a'", "drop it")),
     # optimizers
+    "learning_rate listed": Case(lambda: ss.SGD([0.1, -0.1]), "learning_rate", ("-0.1", "schedule")),
+    "momentum listed": Case(lambda: ss.SGD(0.1, [0.9, 1.0]), "momentum", ("1.0", "[0, 1)")),
+    "nesterov": Case(lambda: ss.SGD(0.1, 0.9, nesterov="yes"), "nesterov", ("True",)),
+    "decoupled decay": Case(lambda: ss.AdamW(0.1, weight_decay=-0.1), "weight_decay", ("-0.1",)),
     "learning_rate negative": Case(lambda: ss.SGD(-0.1), "learning_rate", ("-0.1", "positive")),
     "learning_rate zero": Case(lambda: ss.SGD(0.0), "learning_rate", ("0.0",)),
     "learning_rate NaN": Case(lambda: ss.SGD(NAN), "learning_rate", ("nan",)),
@@ -379,24 +418,25 @@ CASES = {
     "sweep empty": Case(lambda: ss.sweep(linear(label_noise=0.5), ss.SGD(0.1), batch_size=[], chains=64, steps=10),
                         "batch_size", ("[]",)),
     # variance of the gradient, exactly
-    "exact learning_rate negative": Case(lambda: exact(-0.1), "learning_rate", ("-0.1", "lambda t")),
-    "exact learning_rate text": Case(lambda: exact("fast"), "learning_rate", ("'fast'", "lambda t")),
-    "exact learning_rate list": Case(lambda: exact([0.1, 0.2]), "learning_rate", ("[0.1, 0.2]", "lambda t")),
+    "exact learning_rate text": Case(lambda: exact(lambda t: "fast"), "learning_rate", ("non-negative", "lambda t")),
+    "exact optimizer": Case(lambda: ss.solver.gradient_variance(dataset(), 0.1, batch_size=1, steps=2), "optimizer",
+                            ("0.1", "SGD")),
     "exact learning_rate of a step": Case(lambda: exact(lambda t: 0.1 - t), "learning_rate(1)", ("-0.9",)),
-    "exact batch_sizes empty": Case(lambda: exact(batch_sizes=[]), "batch_sizes", ("[]",)),
-    "exact batch_sizes zero": Case(lambda: exact(batch_sizes=[1, 0]), "batch_size", ("0", ">= 1")),
-    "exact batch_sizes fractional": Case(lambda: exact(batch_sizes=[1.5]), "batch_size", ("1.5",)),
-    "exact batch_sizes twice": Case(lambda: exact(batch_sizes=[2, 1, 2]), "batch_sizes", ("[2, 1, 2]", "sorted(set")),
-    "exact batch above n": Case(lambda: exact(batch_sizes=[4], sampling="without_replacement"), "batch_size",
+    "exact batch_size empty": Case(lambda: exact(batch_size=[]), "batch_size", ("[]",)),
+    "exact batch_size zero": Case(lambda: exact(batch_size=[1, 0]), "batch_size", ("0", ">= 1")),
+    "exact batch_size fractional": Case(lambda: exact(batch_size=[1.5]), "batch_size", ("1.5",)),
+    "exact batch_size twice": Case(lambda: exact(batch_size=[2, 1, 2]), "batch_size", ("[2, 1, 2]", "sorted(set")),
+    "exact batch above n": Case(lambda: exact(batch_size=[4], sampling="without_replacement"), "batch_size",
                                 ("4", "3")),
     "exact steps zero": Case(lambda: exact(steps=0), "steps", ("0", ">= 1")),
     "exact initial shape": Case(lambda: exact(initial=[0.0]), "initial", ("length 2", "(1,)")),
     "exact sampling": Case(lambda: exact(sampling="online"), "sampling", ("'online'",)),
     "exact epochs batch above n": Case(
-        lambda: ss.solver.epoch_gradient_variance(dataset(), 0.1, batch_sizes=[4], steps=2), "batch_size", ("4", "3")),
+        lambda: variance.epoch_gradient_variance(dataset(), ss.SGD(0.1), batch_size=[4], steps=2), "batch_size",
+        ("4", "3")),
     "exact epochs too many": Case(
-        lambda: ss.solver.epoch_gradient_variance(dataset(np.ones((13, 1)), np.ones(13)), 0.1, batch_sizes=[4],
-                                                  steps=2), "problem", ("12", "13", "simulate")),
+        lambda: variance.epoch_gradient_variance(dataset(np.ones((13, 1)), np.ones(13)), ss.SGD(0.1),
+                                                  batch_size=[4], steps=2), "problem", ("12", "13", "simulate")),
     "polynomial step negative": Case(lambda: polynomial(step=-1), "step", ("-1", ">= 0")),
     "polynomial order zero": Case(lambda: polynomial(order=0), "order", ("0", ">= 1")),
     "polynomial quantity": Case(lambda: polynomial(quantity="gradients"), "quantity", ("'gradients'", "did you mean")),
@@ -407,52 +447,60 @@ CASES = {
     "polynomial layers missing": Case(lambda: polynomial(two_layer(), initial=([[1.0], [2.0]],)), "initial", ("2 m",)),
     "polynomial start ragged": Case(lambda: polynomial(two_layer(), initial=([[1.0], [1.0, 2.0]], [[1.0, 2.0]])),
                                     "initial[0]", ("real numbers",)),
-    "coefficient step": Case(lambda: ss.solver.leading_variance_coefficient(two_layer(), 0.1, step=1.5), "step",
+    "coefficient step": Case(lambda: variance.leading_variance_coefficient(two_layer(), ss.SGD(0.1), step=1.5), "step",
                              ("1.5",)),
-    "layers w shape": Case(lambda: ss.solver.layer_gradient_variance(two_layer(), [1.0]), "w", ("(4,)", "flatten")),
+    "layers w shape": Case(lambda: variance.layer_gradient_variance(two_layer(), [1.0]), "w", ("(4,)", "flatten")),
     # memory removal and Adam's bias
-    "memoryless batches outside": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1), np.array([[3]])), "batches",
+    "memoryless batches outside": Case(lambda: adam_bias.memoryless(dataset(), ss.SGD(0.1), np.array([[3]])), "batches",
                                        ("0 to 2", "(steps, b)")),
-    "memoryless indices without data": Case(lambda: ss.solver.memoryless(linear(), ss.SGD(0.1), np.array([[0]])),
+    "memoryless indices without data": Case(lambda: adam_bias.memoryless(linear(), ss.SGD(0.1), np.array([[0]])),
                                             "batches", ("without a data set", "DatasetRegression")),
     "memoryless fresh noise": Case(
-        lambda: ss.solver.memoryless(dataset(label_noise=0.5), ss.SGD(0.1), np.array([[0]])), "label_noise", ("0.5",)),
-    "memoryless optax without a rate": Case(lambda: ss.solver.memoryless(dataset(), optax.sgd(1.0)), "learning_rate",
+        lambda: adam_bias.memoryless(dataset(label_noise=0.5), ss.SGD(0.1), np.array([[0]])), "label_noise", ("0.5",)),
+    "memoryless optax without a rate": Case(lambda: adam_bias.memoryless(dataset(), optax.sgd(1.0)), "learning_rate",
                                             ("None", "optax")),
-    "memoryless step": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1), np.array([[0], [1]])).terms([0, 0], 2),
+    "memoryless step": Case(lambda: adam_bias.memoryless(dataset(), ss.SGD(0.1), np.array([[0], [1]])).terms([0, 0], 2),
                             "step", ("2", "0 to 1")),
-    "memoryless endless": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1)).trajectory([0, 0]), "steps",
+    "memoryless endless": Case(lambda: adam_bias.memoryless(dataset(), ss.SGD(0.1)).trajectory([0, 0]), "steps",
                                ("None", "no end")),
-    "memoryless kind": Case(lambda: ss.solver.memoryless(dataset(), ss.SGD(0.1)).trajectory([0, 0], 2, "both"), "kind",
+    "memoryless kind": Case(lambda: adam_bias.memoryless(dataset(), ss.SGD(0.1)).trajectory([0, 0], 2, "both"), "kind",
                             ("'both'", "memory")),
-    "permutation batch_size": Case(lambda: ss.solver.permutation_average(dataset(), ss.SGD(0.1), [0, 0], batch_size=2),
+    "permutation batch_size": Case(lambda: adam_bias.permutation_average(dataset(), ss.SGD(0.1), [0, 0], batch_size=2),
                                    "batch_size", ("2", "divisor", "3")),
-    "permutation exact Adam": Case(lambda: ss.solver.permutation_average(
+    "permutation exact Adam": Case(lambda: adam_bias.permutation_average(
         dataset(), ss.Adam(0.1), [0, 0], batch_size=1, method="exact"), "method", ("'exact'", "SGD")),
-    "permutation epsilon outside": Case(lambda: ss.solver.permutation_average(
+    "permutation epsilon outside": Case(lambda: adam_bias.permutation_average(
         dataset(), ss.Adam(0.1), [0, 0], batch_size=1, method="second_order"), "optimizer", ("eps=0", "eps_root")),
-    "permutation momentum": Case(lambda: ss.solver.momentum_permutation_coefficients(1.0, 2), "momentum", ("1.0",)),
-    "permutation n": Case(lambda: ss.solver.momentum_permutation_coefficients(0.9, 2, 0), "n", ("0", ">= 1")),
-    "coefficients b1": Case(lambda: ss.solver.adam_noise_coefficients(1.0, 0.9), "b1", ("1.0", "[0, 1)")),
-    "coefficients b2": Case(lambda: ss.solver.adam_noise_coefficients(0.9, -0.1), "b2", ("-0.1", "[0, 1)")),
-    "coefficients n": Case(lambda: ss.solver.adam_noise_coefficients(0.9, 0.99, n=0), "n", ("0", ">= 1")),
-    "coefficients eps": Case(lambda: ss.solver.adam_noise_coefficients(0.9, 0.99, eps=-1e-8), "eps", ("-1e-08",)),
-    "sharpness noise_ratio": Case(lambda: ss.solver.adam_sharpness_coefficient(0.9, 0.99, -0.5), "noise_ratio",
+    "permutation epochs": Case(lambda: adam_bias.permutation_average(dataset(), ss.SGD(0.1), [0, 0], batch_size=1,
+                                                                     epochs=0), "epochs", ("0", ">= 1")),
+    "bias terms optimizer": Case(lambda: adam_bias.adam_bias_terms(dataset(), [0, 0], ss.SGD(0.1), batch_size=1),
+                                 "optimizer", ("eps_root",)),
+    "bias terms batch_size": Case(lambda: adam_bias.adam_bias_terms(dataset(), [0, 0], ss.Adam(0.1, eps=0.0),
+                                                                    batch_size=4), "batch_size", ("4", "1 to 3")),
+    "monotonicity both": Case(lambda: adam_bias.adam_monotonicity(0.5), "b1, b2", ("None",)),
+    "monotonicity noise_ratio": Case(lambda: adam_bias.adam_monotonicity(-0.5, b1=0.9), "noise_ratio", ("-0.5",)),
+    "permutation momentum": Case(lambda: adam_bias.momentum_permutation_coefficients(1.0, 2), "momentum", ("1.0",)),
+    "permutation n": Case(lambda: adam_bias.momentum_permutation_coefficients(0.9, 2, 0), "n", ("0", ">= 1")),
+    "coefficients b1": Case(lambda: adam_bias.adam_noise_coefficients(1.0, 0.9), "b1", ("1.0", "[0, 1)")),
+    "coefficients b2": Case(lambda: adam_bias.adam_noise_coefficients(0.9, -0.1), "b2", ("-0.1", "[0, 1)")),
+    "coefficients n": Case(lambda: adam_bias.adam_noise_coefficients(0.9, 0.99, n=0), "n", ("0", ">= 1")),
+    "coefficients eps": Case(lambda: adam_bias.adam_noise_coefficients(0.9, 0.99, eps=-1e-8), "eps", ("-1e-08",)),
+    "sharpness noise_ratio": Case(lambda: adam_bias.adam_sharpness_coefficient(0.9, 0.99, -0.5), "noise_ratio",
                                   ("-0.5", "variance")),
-    "sharpness order": Case(lambda: ss.solver.adam_sharpness_coefficient(0.9, 0.99, 0.5, "first"), "order",
-                            ("'first'", "second")),
+    "sharpness approximation": Case(lambda: adam_bias.adam_sharpness_coefficient(0.9, 0.99, 0.5, "first"),
+                                    "approximation", ("'first'", "second")),
     "sharpness sampled without memory": Case(
-        lambda: ss.solver.adam_sharpness_coefficient(0.9, 0.0, 0.5, "monte_carlo"), "b2", ("above 0",)),
-    "thresholds both": Case(lambda: ss.solver.adam_thresholds(b1=0.9, b2=0.99), "b1, b2", ("None",)),
-    "thresholds b2 small": Case(lambda: ss.solver.adam_thresholds(b2=0.4), "b2", ("0.4", "1/2")),
-    "noise scale examples": Case(lambda: ss.statistics.simple_noise_scale(linear(), [0, 0], examples=2), "examples",
+        lambda: adam_bias.adam_sharpness_coefficient(0.9, 0.0, 0.5, "monte_carlo"), "b2", ("above 0",)),
+    "thresholds both": Case(lambda: adam_bias.adam_thresholds(b1=0.9, b2=0.99), "b1, b2", ("None",)),
+    "thresholds b2 small": Case(lambda: adam_bias.adam_thresholds(b2=0.4), "b2", ("0.4", "1/2")),
+    "noise scale examples": Case(lambda: ss.estimators.simple_noise_scale(linear(), [0, 0], examples=2), "examples",
                                  ("2", ">= 3")),
-    "noise scale w": Case(lambda: ss.statistics.simple_noise_scale(linear(), [0.0]), "w", ("length 2",)),
-    "noise scale confidence": Case(lambda: ss.statistics.simple_noise_scale(linear(), [0, 0], confidence=1.0),
+    "noise scale w": Case(lambda: ss.estimators.simple_noise_scale(linear(), [0.0]), "w", ("length 2",)),
+    "noise scale confidence": Case(lambda: ss.estimators.simple_noise_scale(linear(), [0, 0], confidence=1.0),
                                    "confidence", ("1.0", "(0, 1)")),
-    "noise scale batch sizes": Case(lambda: ss.statistics.batch_noise_scale(
-        [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], batch_sizes=(4, 4)), "batch_sizes[1]", ("4", ">= 5")),
-    "noise scale pairs": Case(lambda: ss.statistics.batch_noise_scale([1.0, 2.0], [1.0], batch_sizes=(1, 2)),
+    "noise scale batch sizes": Case(lambda: ss.estimators.batch_noise_scale(
+        [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], batch_size=(4, 4)), "batch_size[1]", ("4", ">= 5")),
+    "noise scale pairs": Case(lambda: ss.estimators.batch_noise_scale([1.0, 2.0], [1.0], batch_size=(1, 2)),
                               "large_norms", ("3 or more",)),
     # the tail
     "tail few": Case(lambda: tail(np.arange(1.0, 200.0)), "samples", ("200 or more", "(199,)")),
@@ -463,16 +511,16 @@ CASES = {
     "tail all zero": Case(lambda: tail(np.zeros(500)), "samples", ("all equal",)),
     "tail mostly zero": Case(lambda: tail([0.0] * 500 + list(range(1, 100))), "samples", ("positive in 200",)),
     "tail ties": Case(lambda: tail(np.arange(2_000.0) // 4), "samples", ("75% repeat", "unrounded")),
-    "tail level": Case(lambda: tail(level=1.0), "level", ("1.0", "(0, 1)")),
+    "tail confidence": Case(lambda: tail(confidence=1.0), "confidence", ("1.0", "(0, 1)")),
     "tail method": Case(lambda: tail(method="hil"), "method", ("'hil'", "'hill'")),
     "tail decay": Case(lambda: tail(decay=0.0), "decay", ("0.0", "positive")),
     "tail total": Case(lambda: tail(total=10), "total", ("10", "500")),
     "tail groups shape": Case(lambda: tail(groups=[1, 2]), "groups", ("(2,)",)),
     "tail groups few": Case(lambda: tail(groups=np.arange(500) % 7), "groups", ("8 or more", "got 7")),
-    "hill exceedances": Case(lambda: ss.statistics.hill(np.arange(500.0), 499), "exceedances", ("499", "498")),
+    "hill exceedances": Case(lambda: ss.estimators.hill(np.arange(500.0), 499), "exceedances", ("499", "498")),
     "largest keep": Case(lambda: ss.statistics.LargestDeviations(keep=0), "keep", ("0",)),
-    "sharpness radius": Case(lambda: ss.statistics.linf_sharpness(linear(), [0, 0], 0.0), "radius", ("0.0",)),
-    "sharpness w": Case(lambda: ss.statistics.linf_sharpness(linear(), [0, 0, 0], 0.1), "w", ("(2, ...)", "(3,)")),
+    "sharpness radius": Case(lambda: ss.estimators.linf_sharpness(linear(), [0, 0], 0.0), "radius", ("0.0",)),
+    "sharpness w": Case(lambda: ss.estimators.linf_sharpness(linear(), [0, 0, 0], 0.1), "w", ("(2, ...)", "(3,)")),
     # linear networks
     "layers do not chain": Case(lambda: two_layer(outer=[[1.0, 2.0, 3.0]]), "teacher_outer", ("(1, 3)", "any, 2")),
     "layer of one axis": Case(lambda: two_layer(inner=[1.0, 2.0]), "teacher_inner", ("(2,)", "matrix")),
@@ -514,13 +562,13 @@ CASES = {
     "predict preconditioner dimension": Case(
         lambda: predict(optimizer=ss.SGD(0.1, preconditioner=[1.0, 1.0, 1.0])), "preconditioner", ("3",)),
     # variance of the gradient, simulated
-    "variance batch size repeated": Case(lambda: measured_variance(batch_sizes=[2, 2]), "batch_sizes", ("distinct",)),
-    "variance no batch size": Case(lambda: measured_variance(batch_sizes=[]), "batch_sizes", ("[]",)),
-    "variance batch size zero": Case(lambda: measured_variance(batch_sizes=[0, 1]), "batch_size", ("0",)),
+    "variance batch size repeated": Case(lambda: measured_variance(batch_size=[2, 2]), "batch_size", ("distinct",)),
+    "variance no batch size": Case(lambda: measured_variance(batch_size=[]), "batch_size", ("[]",)),
+    "variance batch size zero": Case(lambda: measured_variance(batch_size=[0, 1]), "batch_size", ("0",)),
     "variance batch beyond n": Case(
-        lambda: measured_variance(dataset(), batch_sizes=[2, 4], sampling="without_replacement"), "batch_size",
+        lambda: measured_variance(dataset(), batch_size=[2, 4], sampling="without_replacement"), "batch_size",
         ("4", "3")),
-    "variance one run": Case(lambda: measured_variance(runs=1), "runs", ("1", ">= 4")),
+    "variance one run": Case(lambda: measured_variance(chains=1), "chains", ("1", ">= 4")),
     "variance no steps": Case(lambda: measured_variance(steps=0), "steps", ("0",)),
     "variance record none": Case(lambda: measured_variance(record=[]), "record", ("[]", "one or more")),
     "variance record beyond": Case(lambda: measured_variance(record=[0, 3]), "record", ("3", "2")),
@@ -571,11 +619,15 @@ CASES = {
     "slow second moment of SGD": Case(lambda: slow(second_moment=[1.0, 1.0]), "second_moment", ("None for SGD",)),
     "slow second moment negative": Case(lambda: slow(ss.Adam(0.1), second_moment=[1.0, -1.0]), "second_moment",
                                         ("non-negative",)),
-    "slow noise": Case(lambda: ss.solver.slow_coefficients(ELLIPSE, ELLIPSE.minimum, 0.1), "noise_covariance",
+    "slow tolerance": Case(lambda: slow(tolerance=0.0), "tolerance", ("0.0", "positive")),
+    "slow network off its minima": Case(lambda: manifold.slow_ode(
+        ss.DiagonalNetwork([[1.0, 2.0]], teacher=[1.0, 0.0], label_noise=1.0), ss.SGD(0.1), [1.0] * 4, [1.0]),
+        "initial", ("manifold of minima",)),
+    "slow noise": Case(lambda: manifold.slow_coefficients(ELLIPSE, ELLIPSE.minimum, 0.1), "noise_covariance",
                        ("0.1", "function")),
-    "slow step": Case(lambda: ss.solver.slow_sde(ELLIPSE, ss.SGD(0.1), ELLIPSE.minimum, [1.0], np.diag, step=0.0),
+    "slow step": Case(lambda: manifold.slow_sde(ELLIPSE, ss.SGD(0.1), ELLIPSE.minimum, [1.0], np.diag, step=0.0),
                       "step", ("0.0",)),
-    "flow preconditioner": Case(lambda: ss.solver.flow_to_minimum(ELLIPSE, [1.0, 1.0], [1.0, 0.0]), "preconditioner",
+    "flow preconditioner": Case(lambda: manifold.flow_to_minimum(ELLIPSE, [1.0, 1.0], [1.0, 0.0]), "preconditioner",
                                 ("positive definite",)),
     "coefficient unknown": Case(lambda: fitted(degree=1).coefficient(2), "k", ("2", "1 to 1")),
 }  # fmt: skip
@@ -603,12 +655,13 @@ def test_python_refuses(name, compilations):
     assert message.rpartition("; ")[2], f"offers no remedy: {message}"
     assert len(message) < 400 and "\n" not in message
     if not name.startswith(("network", "near_minimum")):  # shapes of a network are found by tracing it
-        assert compilations() == 0, "something was compiled before the input was checked"
+        # A function of the user is traced once, for its shape; compiling counts more than once.
+        assert compilations() <= 1, "something was compiled before the input was checked"
 
 
 def test_the_count_of_compilations_counts(compilations):
     jax.jit(lambda x: x * 3.25 + 1)(np.float32(2.0))
-    assert compilations() > 0
+    assert compilations() > 1
 
 
 # The limit for A = a I without momentum: 2 S / (a (S + D + 1)) = 2 * 2 / (1 * (2 + 2 + 1)) = 0.8.

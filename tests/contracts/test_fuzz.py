@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sgdsim as ss
-from sgdsim.engine.configure import configure
+from sgdsim.engine.plan.request import check_request
 from sgdsim.problems import check_sampling
 from sgdsim.solver.predict import BeyondLimit
 
@@ -64,7 +64,8 @@ RATES = st.one_of(SIZES, st.floats(1e-3, 3))
 BELOW_ONE = st.one_of(st.floats(0, 0.999), SIZES)
 LAWS = st.sampled_from(["sign", "gaussian"])
 PROBLEMS = {
-    "Quadratic": (ss.Quadratic, {"hessian": operators(2), "noise_covariance": operators(2), "minimum": arrays((2,))}),
+    "Quadratic": (ss.Quadratic, {"hessian": operators(2), "example_noise_covariance": operators(2),
+                                 "minimum": arrays((2,))}),
     "LinearRegression": (ss.LinearRegression, {
         "covariance": operators(2), "teacher": arrays((2,)), "label_noise": SIZES,
         "input_noise": st.one_of(st.none(), operators(2)), "weight_decay": st.one_of(SIGNED, operators(2, SIGNED))}),
@@ -214,7 +215,7 @@ def test_where_there_is_no_stationary_law_prediction_says_so(problem, optimizer,
 def test_stability_is_a_number_or_refused(problem, optimizer, batch_size, sampling):
     found = attempt(lambda: ss.solver.stability(problem, optimizer, batch_size=batch_size, sampling=sampling))
     if found is not None:
-        assert found.mean_square >= 0 and found.deterministic >= 0 and isinstance(found.stable, bool | np.bool_)
+        assert found.max_learning_rate >= 0 and found.deterministic >= 0 and isinstance(found.stable, bool | np.bool_)
 
 
 RUN = {
@@ -229,7 +230,7 @@ RUN = {
 @given(or_junk(sound=("statistics", "record"), **RUN))
 def test_runs_are_configured_or_refused(arguments):
     problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)
-    run = attempt(lambda: configure(problem, ss.SGD(0.1), **arguments))
+    run = attempt(lambda: check_request(problem, ss.SGD(0.1), **arguments))
     assert run is None or (0 <= run.burn_in < run.steps and finite(run.initial))
 
 

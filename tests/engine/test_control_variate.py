@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.engine.control_variate import companion_covariance, couple
+from sgdsim.engine.control_variate import companion_covariance
 
 A = np.array([[1.0, 0.3], [0.3, 0.5]])
 rng = np.random.default_rng(5)
@@ -56,7 +56,7 @@ def test_the_companion_is_known_from_the_first_step_on():
     """Its covariance after t steps, under a schedule, momentum and a matrix learning rate, by direct iteration."""
     problem = PROBLEMS["gaussian"][0]
     single = ss.SGD(lambda t: 0.2 / (1 + t), 0.5, np.array([[1.0, 0.2], [0.0, 0.7]]))
-    found = companion_covariance(problem, couple(single, 2), 8, "online", [0, 3, 7])
+    found = companion_covariance(problem, single, 8, "online", [0, 3, 7])
     x = ss.solver.gradient_covariance(problem, problem.minimum, 8)  # by the solver's own route
     h, p, none = problem.hessian(), np.asarray(single.preconditioner), np.zeros((2, 2))
     paths, speeds, position = [], [], []  # what the noise of every step has become
@@ -65,6 +65,15 @@ def test_the_companion_is_known_from_the_first_step_on():
         speeds = [0.5 * speed + h @ path for speed, path in zip(speeds, paths, strict=True)] + [np.eye(2)]
         paths = [path - 0.2 / (1 + t) * p @ speed for path, speed in zip([*paths, none], speeds, strict=True)]
     np.testing.assert_allclose(found, (position[0] + position[3] + position[7]) / 3, rtol=1e-12)
+
+
+def test_a_statistic_that_looks_back_sees_the_problem_alone():
+    how = {"batch_size": 8, "chains": 64, "steps": 60, "burn_in": 20,
+           "statistics": [ss.statistics.Moments(), ss.statistics.Autocovariance([3])]}  # fmt: skip
+    alone, coupled = (ss.simulate(PROBLEMS["gaussian"][0], ss.SGD(0.1), control_variate=both, **how)
+                      for both in (False, True))  # fmt: skip
+    assert alone.autocovariance_3.shape == (2, 2)
+    np.testing.assert_allclose(coupled.autocovariance_3, alone.autocovariance_3, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

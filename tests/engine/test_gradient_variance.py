@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import sgdsim as ss
-from sgdsim.engine.variance_steps import measure_and_step
+from sgdsim.engine.plan import plan_variance
+from sgdsim.engine.run.variance_steps import measure_and_step
 
 S = 1 / np.array([2.0, 4.0, 16.0])
 # Theory sheet, section 2: lambda = (2, 1, .5), m_0 = (1, -1, 2), sigma^2 = .25, alpha = .1.
@@ -29,19 +30,19 @@ SIZES = [4, 8, 15, 22, 30, 40]
 
 def online(**rest):
     problem = ss.LinearRegression([2.0, 1.0, 0.5], label_noise=0.5)
-    settings = {"batch_sizes": [2, 4, 16], "steps": 3, "runs": 2000, "initial": [1.0, -1.0, 2.0], **rest}
+    settings = {"batch_size": [2, 4, 16], "steps": 3, "chains": 2000, "initial": [1.0, -1.0, 2.0], **rest}
     return ss.gradient_variance(problem, ss.SGD(0.1), **settings)
 
 
 def draw_the_gradients(monkeypatch):
     """From here on no conditional variance is known."""
-    monkeypatch.setattr(sys.modules["sgdsim.engine.gradient_variance"], "conditional_moments", lambda *problem: None)
+    monkeypatch.setattr(plan_variance, "conditional_moments", lambda *problem: None)
 
 
 def network_n2(**rest):
     problem = ss.TwoLayerLinear(np.eye(2), [[1.0, 0.0], [0.0, -1.0]])
     start = problem.flatten([[1, 0.5], [-0.5, 1]], [[0.5, -1], [1, 0.5]])
-    return ss.gradient_variance(problem, ss.SGD(0.1), initial=start, **{"steps": 3, "runs": 6000, **rest})
+    return ss.gradient_variance(problem, ss.SGD(0.1), initial=start, **{"steps": 3, "chains": 6000, **rest})
 
 
 def data(n=40, label_noise=0.0):
@@ -57,13 +58,13 @@ def rate(t):
 @pytest.fixture(scope="module")
 def networks():
     """One run of the network N2 for several tests."""
-    return network_n2(batch_sizes=[2, 3, 4, 10, 20], steps=4)
+    return network_n2(batch_size=[2, 3, 4, 10, 20], steps=4)
 
 
 @pytest.fixture(scope="module")
 def subsets():
     """One run on a data set, without replacement, for several tests."""
-    return ss.gradient_variance(data(), ss.SGD(rate), batch_sizes=SIZES, steps=6, runs=3000, seed=1,
+    return ss.gradient_variance(data(), ss.SGD(rate), batch_size=SIZES, steps=6, chains=3000, seed=1,
                                 sampling="without_replacement", initial=[2.0, 1.0, -1.0])
 
 
@@ -115,7 +116,7 @@ def test_subsets_of_a_data_set_have_theirs(subsets, assert_within_sigma):
 @pytest.mark.parametrize("sampling", ["with_replacement", pytest.param("without_replacement", marks=pytest.mark.slow)])
 def test_so_they_have_with_label_noise(sampling, assert_within_sigma):
     problem, sizes = data(label_noise=0.7), [4, 30]
-    result = ss.gradient_variance(problem, ss.SGD(rate), batch_sizes=sizes, steps=6, runs=3000, sampling=sampling,
+    result = ss.gradient_variance(problem, ss.SGD(rate), batch_size=sizes, steps=6, chains=3000, sampling=sampling,
                                   initial=[2.0, 1.0, -1.0], seed=1)
     with_all = sampling == "without_replacement"
     exact = exact_dataset(problem, sizes, 6, lambda b: (40 - b) / (b * 39) if with_all else 1 / b, [2.0, 1.0, -1.0])
@@ -148,7 +149,7 @@ def test_both_layers_of_a_network_have_theirs(networks, assert_within_sigma):
 def test_so_has_a_network_of_other_shape(assert_within_sigma):
     problem = ss.TwoLayerLinear([[0.5, 1.0, -1.0], [0.0, 0.0, 0.0]], [[1.0, 0.0]])
     start = problem.flatten([[1, 0, 0.5], [0, -1, 0.5]], [[1, 0.5]])
-    result = ss.gradient_variance(problem, ss.SGD(0.1), initial=start, batch_sizes=[4, 20], steps=2, runs=6000)
+    result = ss.gradient_variance(problem, ss.SGD(0.1), initial=start, batch_size=[4, 20], steps=2, chains=6000)
     s = np.array([0.25, 0.05])
     np.testing.assert_allclose(result.by_layer[0].gradient[0], 27.8125 * s, rtol=1e-6)
     np.testing.assert_allclose(result.by_layer[1].gradient[0], 21.4375 * s, rtol=1e-6)
@@ -162,7 +163,7 @@ def test_the_error_is_right(sampling, monkeypatch):
     """The scatter of 40 independent estimates against the errors they state, for both estimators."""
     if sampling == "plain":
         draw_the_gradients(monkeypatch)
-    results = [online(runs=600, steps=2, batch_sizes=[16], seed=seed) for seed in range(40)]
+    results = [online(chains=600, steps=2, batch_size=[16], seed=seed) for seed in range(40)]
     assert results[0].estimator == sampling
     estimates = np.array([r.gradient[1, 0] for r in results])
     stated = np.array([r.gradient_stderr[1, 0] for r in results])
@@ -183,7 +184,7 @@ def test_conditioning_saves_runs(monkeypatch):
 
 @pytest.mark.parametrize("optimizer", [ss.Adam(0.05), pytest.param(optax.lion(0.02), marks=pytest.mark.slow)])
 def test_other_optimizers_agree_with_drawing_the_gradients(optimizer, monkeypatch, assert_within_sigma):
-    how = {"batch_sizes": [4, 20], "steps": 4, "runs": 2000, "initial": [2.0, 1.0, -1.0]}
+    how = {"batch_size": [4, 20], "steps": 4, "chains": 2000, "initial": [2.0, 1.0, -1.0]}
     conditioned = ss.gradient_variance(data(), optimizer, **how)
     draw_the_gradients(monkeypatch)
     plain = ss.gradient_variance(data(), optimizer, **{**how, "seed": 1})
@@ -202,7 +203,7 @@ def test_epochs_against_every_order(assert_within_sigma):
             gradients[t].append(g)
             w = w - 0.2 * g
     exact = [np.var(g, axis=0).sum() for g in gradients]
-    result = ss.gradient_variance(ss.DatasetRegression(x, y), ss.SGD(0.2), batch_sizes=[2], steps=3, runs=4000,
+    result = ss.gradient_variance(ss.DatasetRegression(x, y), ss.SGD(0.2), batch_size=[2], steps=3, chains=4000,
                                   sampling="epochs", initial=[1.0, -1.0])
     assert result.estimator == "plain"
     assert_within_sigma(result.gradient[:, 0], exact, result.gradient_stderr[:, 0])
@@ -212,7 +213,7 @@ def test_epochs_against_every_order(assert_within_sigma):
 
 @pytest.mark.parametrize(("record", "steps"), [([5, 0, 2, 2], [0, 2, 5]), (5, [0, 5])])
 def test_recorded_steps_are_rows_of_the_whole(record, steps, subsets):
-    how = {"batch_sizes": SIZES, "steps": 6, "runs": 3000, "seed": 1, "sampling": "without_replacement",
+    how = {"batch_size": SIZES, "steps": 6, "chains": 3000, "seed": 1, "sampling": "without_replacement",
            "initial": [2.0, 1.0, -1.0]}
     some = ss.gradient_variance(data(), ss.SGD(rate), record=record, **how)
     assert some.step.tolist() == steps and [some.row(t) for t in steps] == list(range(len(steps)))
@@ -225,13 +226,14 @@ def test_recorded_steps_are_rows_of_the_whole(record, steps, subsets):
             call()
     with pytest.raises(ValueError, match="from 0 to 5"):
         subsets.row(6)
-    exact = ss.solver.gradient_variance(data(), rate, batch_sizes=SIZES, steps=6, sampling="without_replacement",
+    exact = ss.solver.gradient_variance(data(), ss.SGD(rate), batch_size=SIZES, steps=6, sampling="without_replacement",
                                         initial=[2.0, 1.0, -1.0])
     assert ss.compare(some, exact).agrees
     shifted = dataclasses.replace(exact, gradient=np.roll(exact.gradient, 1, axis=0))
     assert not ss.compare(some, shifted).agrees
-    assert f"[t={steps[1]},b=" in ss.compare(some, ss.solver.gradient_variance_polynomial(
-        data(), rate, step=steps[1], sampling="without_replacement", initial=[2.0, 1.0, -1.0]), step=steps[1]).table()
+    polynomial = ss.solver.gradient_variance_polynomial(
+        data(), ss.SGD(rate), step=steps[1], sampling="without_replacement", initial=[2.0, 1.0, -1.0])
+    assert f"[t={steps[1]},b=" in ss.compare(some, polynomial, step=steps[1]).table()
     assert f"step {steps[1]}</th>" in some._repr_html_()
 
 
@@ -243,7 +245,7 @@ def test_wide_layers_are_measured_like_narrow_ones(assert_within_sigma):
     start_inner[:2], start_outer[:, :2] = [[1, 0.5], [-0.5, 1]], [[0.5, -1], [1, 0.5]]
     problem = ss.TwoLayerLinear(teacher_inner, teacher_outer)
     result = ss.gradient_variance(problem, ss.SGD(0.1), initial=problem.flatten(start_inner, start_outer),
-                                  batch_sizes=[10, 20], steps=3, runs=40_000, record=[1])
+                                  batch_size=[10, 20], steps=3, chains=40_000, record=[1])
     s = 1 / result.batch_sizes
     for coefficients, layer in zip(N2, result.by_layer, strict=True):
         exact = (coefficients * s[:, None] ** np.arange(1, 7)).sum(axis=1)
@@ -260,21 +262,24 @@ def test_the_same_on_one_device_and_on_two():
 
 
 def test_a_batch_size_does_not_depend_on_its_company():
-    alone, among = online(batch_sizes=[16]), online()
+    alone, among = online(batch_size=[16]), online()
     np.testing.assert_allclose(alone.gradient[:, 0], among.gradient[:, 2], rtol=1e-6)
     assert not np.allclose(online(seed=1).gradient[1], among.gradient[1], rtol=1e-4)
 
 
 def test_batch_sizes_of_one_shape_are_one_compilation():
+    online(batch_size=[16, 24, 32, 48], chains=100)
     before = measure_and_step._cache_size()
-    online(batch_sizes=[12, 20, 50, 400], runs=100)
-    assert measure_and_step._cache_size() == before + 1
+    online(batch_size=[12, 20, 50, 400], chains=100)
+    assert measure_and_step._cache_size() == before
+    online(batch_size=[12], chains=101)
+    assert measure_and_step._cache_size() > before
 
 
 @pytest.mark.slow
 def test_common_random_numbers_sharpen_differences_and_change_no_variance(assert_within_sigma):
     problem = data()
-    how = {"batch_sizes": [24, 28, 32], "steps": 5, "runs": 2000, "initial": [2.0, 1.0, -1.0],
+    how = {"batch_size": [24, 28, 32], "steps": 5, "chains": 2000, "initial": [2.0, 1.0, -1.0],
            "sampling": "without_replacement"}
     common = ss.gradient_variance(problem, ss.SGD(rate), common_random_numbers=True, **how)
     assert common.gradient_covariance.shape == (5, 3, 3)
@@ -289,14 +294,14 @@ def test_common_random_numbers_sharpen_differences_and_change_no_variance(assert
 
 def test_diverged_runs_are_counted_and_left_out():
     problem = ss.TwoLayerLinear([[1.0]], [[2.0]])
-    result = ss.gradient_variance(problem, ss.SGD(0.5), batch_sizes=[1, 8], steps=40, runs=200)
+    result = ss.gradient_variance(problem, ss.SGD(0.5), batch_size=[1, 8], steps=40, chains=200)
     assert result.status == "diverged" and 0 <= result.diverged[1] < result.diverged[0] < 200
     assert np.isfinite(result.gradient).all() and np.isfinite(result.loss).all()
     assert (np.diff(result.runs_left, axis=0) <= 0).all()
     assert result.runs_left[-1, 0] == 200 - result.diverged[0]
     assert "diverged" in result.warning and "{1: " in result.warning
-    gone = ss.gradient_variance(ss.LinearRegression([1.0], label_noise=1.0), ss.SGD(50.0), batch_sizes=[1], steps=40,
-                                runs=20)
+    gone = ss.gradient_variance(ss.LinearRegression([1.0], label_noise=1.0), ss.SGD(50.0), batch_size=[1], steps=40,
+                                chains=20)
     assert gone.diverged[0] == 20 and np.isnan(gone.gradient[-1, 0]) and np.isinf(gone.gradient_stderr[-1, 0])
 
 
@@ -308,6 +313,15 @@ def test_typical_run_variances_are_marked(networks, subsets):
     np.testing.assert_array_equal(marked(3, np.arange(3), [2, 4, 8]), [[f] * 3, [t, f, f], [t, t, f]])
     np.testing.assert_array_equal(networks.typical_run, marked(2, np.arange(4), [2, 3, 4, 10, 20]))
     assert "typical-run variance from step 2 on" in networks.warning
+    # at a large rate more batch sizes are: the exact value at b = 8 is a hundred times what is simulated
+    problem, start = ss.TwoLayerLinear([[2.0]], [[1.0]]), ([[2.0]], [[1.5]])
+    steep = ss.gradient_variance(problem, ss.SGD(0.5), batch_size=[8, 64], steps=3, chains=4000, initial=[2.0, 1.5])
+    exact = ss.solver.gradient_variance_polynomial(problem, ss.SGD(0.5), step=2, initial=start)
+    assert float(exact.inner(8) + exact.outer(8)) > 50 * steep.gradient[2, 0]
+    assert steep.gradient[2, 1] == pytest.approx(float(exact.inner(64) + exact.outer(64)), rel=0.2)
+    np.testing.assert_array_equal(steep.typical_run, [[f, f], [f, f], [t, f]])
+    calm = ss.gradient_variance(problem, ss.SGD(0.05), batch_size=[8, 64], steps=3, chains=64, initial=[2.0, 1.5])
+    assert not calm.typical_run.any()
     assert not subsets.typical_run.any() and subsets.warning == ""
 
 
@@ -344,7 +358,7 @@ def test_xarray_names_everything(networks):
 def test_networks_draw_their_gradients_and_different_starts_have_no_polynomial(assert_within_sigma):
     x = np.linspace(-1.0, 1.0, 8)[:, None]
     problem = ss.FlaxNetwork(nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(1)]), x, x[:, 0] ** 2, "mse")
-    how = {"batch_sizes": [2, 4], "steps": 2, "runs": 1000, "sampling": "without_replacement"}
+    how = {"batch_size": [2, 4], "steps": 2, "chains": 1000, "sampling": "without_replacement"}
     result = ss.gradient_variance(problem, ss.SGD(0.1), **how)
     assert result.estimator == "plain" and result.by_layer == ()
     start = problem.default_start

@@ -14,8 +14,9 @@ SMALL = {"batch_size": 16, "chains": 300, "steps": 400, "burn_in": 100}
 
 
 def same(a, b):
+    np.testing.assert_equal(a.quantities, b.quantities)
     for field in dataclasses.fields(a):
-        if field.name not in ("provenance", "record", "extra"):
+        if field.name not in ("provenance", "record", "quantities"):
             np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
 
 
@@ -64,7 +65,7 @@ def test_a_transformation_that_mixes_parameters_acts_on_each_chain_alone():
 
 def test_a_schedule_is_followed():
     """Full-batch descent on a noiseless bowl multiplies by 1 - rate(t) at every step."""
-    bowl = ss.Quadratic(hessian=[1.0], noise_covariance=[0.0])
+    bowl = ss.Quadratic(hessian=[1.0], example_noise_covariance=[0.0])
     result = ss.simulate(bowl, ss.SGD(lambda t: 0.5 / (1 + t)), batch_size=1, chains=2, steps=3, initial=[1.0])
     np.testing.assert_allclose(result.final[:, 0], 0.5 * 0.75 * (1 - 0.5 / 3), rtol=1e-6)
 
@@ -72,7 +73,7 @@ def test_a_schedule_is_followed():
 def test_the_record_is_a_time_series_of_the_ensemble(assert_within_sigma):
     """On a bowl the mean decays like (1 - rate h)^t and the variance obeys its own recursion."""
     rate, b, steps = 0.2, 4, [0, 1, 5, 20, 39]
-    bowl = ss.Quadratic(hessian=[1.0, 0.5], noise_covariance=[1.0, 2.0])
+    bowl = ss.Quadratic(hessian=[1.0, 0.5], example_noise_covariance=[1.0, 2.0])
     result = ss.simulate(bowl, ss.SGD(rate), batch_size=b, chains=20_000, steps=40, initial=[1.0, -1.0], record=steps)
     h, c = np.array([1.0, 0.5]), np.array([1.0, 2.0]) / b
     decay = (1 - rate * h) ** np.array(steps)[:, None]
@@ -136,7 +137,7 @@ def test_nothing_measured_and_a_statistic_of_ones_own():
     bare = ss.simulate(PROBLEM, ss.SGD(0.3), **SMALL, statistics=())
     assert bare.mean is None and bare.covariance is None and bare.final.shape == (300, 2)
     own = ss.simulate(PROBLEM, ss.SGD(0.3), **SMALL, statistics=[LargestGradient()])
-    assert own.extra["largest_gradient"] > 0 and own.covariance is None
+    assert own.quantities["largest_gradient"].value == own.largest_gradient > 0 and own.covariance is None
     assert add(np.ones(2), np.ones(2)).tolist() == [2, 2]
 
 
@@ -147,9 +148,9 @@ def test_double_precision_leaves_the_default_alone():
 
 
 def test_interruption_keeps_what_was_measured(monkeypatch):
-    from sgdsim.engine import one_pass
+    from sgdsim.engine.run import loop
 
-    real, calls = one_pass.advance, []
+    real, calls = loop.advance, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -157,7 +158,7 @@ def test_interruption_keeps_what_was_measured(monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(one_pass, "advance", interrupted)
+    monkeypatch.setattr(loop, "advance", interrupted)
     result = ss.simulate(PROBLEM, ss.SGD(0.3), **SMALL)
     assert result.status == "interrupted"
     assert 100 < result.provenance["steps_done"] < 400
@@ -167,7 +168,9 @@ def test_interruption_keeps_what_was_measured(monkeypatch):
 def test_many_parameters_keep_variances_only():
     wide = ss.Quadratic(np.ones(300), np.ones(300))
     result = ss.simulate(wide, ss.SGD(0.5), batch_size=1, chains=64, steps=60, burn_in=30)
-    assert result.covariance is None and result.extra["variance"].shape == (300,)
+    assert result.variance.shape == (300,)
+    with pytest.raises(AttributeError, match=r"300 x 300 entries; read .variance"):
+        _ = result.covariance
 
 
 def test_rhat_sees_a_run_that_has_not_settled():

@@ -48,3 +48,47 @@ def test_axes_are_named_and_complaints_too():
         grid.sel(momentum=0.1)
     with pytest.raises(AttributeError, match="nothing"):
         _ = grid.nothing
+
+
+def test_any_hyperparameter_is_an_axis():
+    setting = {"chains": 64, "steps": 60, "burn_in": 20, "seed": 3}
+    problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)
+    grid = ss.sweep(problem, ss.SGD(0.1, 0.5), batch_size=4, momentum=[0.0, 0.5], **setting)
+    assert grid.axes == {"batch_size": [4], "learning_rate": [0.1], "momentum": [0.0, 0.5]}
+    for mu in (0.0, 0.5):
+        alone = ss.simulate(problem, ss.SGD(0.1, mu), batch_size=4, **setting)
+        np.testing.assert_allclose(grid.sel(momentum=mu).final, alone.final, rtol=2e-4, atol=2e-5)
+    decays = ss.sweep(problem, ss.AdamW(0.01), batch_size=4, weight_decay=[0.0, 0.1], b1=[0.5, 0.9], **setting)
+    assert decays.shape == (1, 1, 2, 2)
+    alone = ss.simulate(problem, ss.AdamW(0.01, b1=0.9, weight_decay=0.1), batch_size=4, **setting)
+    np.testing.assert_allclose(decays.sel(weight_decay=0.1, b1=0.9).final, alone.final, rtol=2e-4, atol=2e-5)
+
+
+def test_settings_side_by_side():
+    setting = {"chains": 64, "steps": 60, "burn_in": 20, "seed": 3}
+    problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)
+    pairs = ss.sweep(problem, ss.SGD(0.1), batch_size=[2, 4, 2], learning_rate=[0.1, 0.2, 0.3], zip=True, **setting)
+    assert pairs.axes == {"point": [0, 1, 2]}
+    alone = ss.simulate(problem, ss.SGD(0.3), batch_size=2, **setting)
+    np.testing.assert_allclose(pairs.results[2].final, alone.final, rtol=2e-4, atol=2e-5)
+    assert [result.provenance["batch_size"] for result in pairs.results] == [2, 4, 2]
+
+
+@pytest.mark.parametrize(("options", "match"), [
+    ({"momentun": [0.1]}, "did you mean 'momentum'"),
+    ({"momentum": [0.1, 1.0]}, "momentum is 1.0"),
+    ({"momentum": [0.1, 0.2], "learning_rate": [0.1, 0.2, 0.3], "zip": True}, "momentum is"),
+])
+def test_complaints_about_hyperparameters(options, match):
+    with pytest.raises(ValueError, match=match):
+        ss.sweep(ss.LinearRegression([1.0]), ss.SGD(0.1), batch_size=4, chains=8, steps=5, **options)
+
+
+def test_batch_sizes_may_be_a_schedule():
+    problem = ss.LinearRegression([1.0], label_noise=1.0)
+    setting = {"chains": 200, "steps": 40, "seed": 1}
+    constant = ss.simulate(problem, ss.SGD(0.1), batch_size=[4] * 40, **setting)
+    np.testing.assert_array_equal(constant.final, ss.simulate(problem, ss.SGD(0.1), batch_size=4, **setting).final)
+    growing = ss.simulate(problem, ss.SGD(0.1), batch_size=lambda t: 1 if t < 20 else 64, **setting)
+    assert growing.provenance["batch_size"] == [1] * 20 + [64] * 20
+    assert growing.final.var() < 0.5 * constant.final.var()

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sgdsim.comparison import AGREE, DISAGREE, OUT, UNDERPOWERED
+from sgdsim.comparisons.comparison import AGREE, DISAGREE, OUT, UNDERPOWERED
 from sgdsim.explore import model
 from sgdsim.explore.inputs import Inputs
 

@@ -16,7 +16,7 @@ pytest.importorskip("bokeh")
 
 from typer.testing import CliRunner
 
-from sgdsim import cli
+from sgdsim.cli import app as cli
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -50,7 +50,7 @@ def test_the_page_answers_this_machine_only_and_ends_cleanly(served):
 
 @pytest.fixture
 def devices_stay(monkeypatch):
-    monkeypatch.setattr(cli.ss, "use_all_cores", lambda: 1)
+    monkeypatch.setattr("sgdsim.use_all_cores", lambda: 1)
 
 
 @pytest.mark.parametrize("options", [("--port", "-3"), ("--port", "70000"), ("--chains", "7")])

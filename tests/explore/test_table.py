@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from sgdsim.compare import judge
+from sgdsim.comparisons.judge import judge
 from sgdsim.explore import table
-from sgdsim.explore.model import Law, Simulated, Theory
+from sgdsim.explore.model import ShownLaw, Simulated, Theory
 
-LAW = Law(np.eye(2), {"test_loss": 1.0, "trace": 2.0}, np.zeros((2, 3)))
+LAW = ShownLaw(np.eye(2), {"test_loss": 1.0, "trace": 2.0}, np.zeros((2, 3)))
 
 
 def test_nothing_in_a_message_becomes_markup():

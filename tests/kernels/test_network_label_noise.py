@@ -60,3 +60,16 @@ def test_the_label_noise_of_the_exact_covariance():
     w = np.array([0.3, -0.2])
     assert float(linear.loss(w)) == pytest.approx(float(squares.loss(w)), rel=1e-6)
     assert "label_noise=0.7" in repr(linear)
+
+
+def test_signs_are_the_labels_of_algorithm_1():
+    """With all examples in the batch the gradient takes one value for each choice of signs, all as often."""
+    problem = ss.FlaxNetwork(nn.Dense(1, use_bias=False), X[:2], Y[:2, 0], label_noise=0.7, noise="sign")
+    kernel, chains, w = network_kernel(problem, 2, "without_replacement", np.float32), 4000, np.array([0.3, -0.2])
+    g = np.asarray(draw(kernel, jax.random.key(1), np.repeat(w[:, None], chains, axis=1), ()))
+    signs = np.array([[a, b] for a in (-1, 1) for b in (-1, 1)])
+    values = np.asarray(problem.gradient(w)) - 0.7 * signs @ X[:2] / 2
+    distance = np.abs(g.T[:, None] - values).max(axis=-1)
+    assert distance.min(axis=1).max() < 1e-5
+    counts = np.bincount(distance.argmin(axis=1), minlength=4)
+    assert np.abs(counts - chains / 4).max() < 4 * np.sqrt(chains * 3 / 16)

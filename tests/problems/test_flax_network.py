@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,3 +176,31 @@ def test_the_representation_names_everything_but_the_numbers():
     text = repr(TABLE["linen cross-entropy"]())
     assert "Sequential" in text and "26 parameters" in text and "cross_entropy" in text and "-0.1" in text
     assert text != repr(ss.FlaxNetwork(linen_net(), X + 1e-9, LABELS, "cross_entropy", weight_decay=-0.1))
+
+
+class Deep(nn.Module):
+    width: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(nn.tanh(nn.Dense(self.width)(x)))
+
+
+def linear(rngs):
+    return nnx.Linear(2, 1, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.Dense(1), nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(1)]), Deep(width=4), linear, linear(nnx.Rngs(0)),
+     nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros_init())],
+    ids=["layer", "layers", "own class", "constructor", "nnx instance", "own initialiser"],
+)  # fmt: skip
+def test_a_network_survives_pickling(module):
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    problem = ss.FlaxNetwork(module, x, x[:, 0], "mse")
+    again = pickle.loads(pickle.dumps(problem))
+    w = np.linspace(-1.0, 1.0, problem.dimension)
+    np.testing.assert_array_equal(again.loss(w), problem.loss(w))
+    np.testing.assert_array_equal(again.default_start, problem.default_start)
+    assert again.network == problem.network or not problem.network.linen

@@ -25,7 +25,7 @@ def test_the_ellipse_is_where_the_loss_is_least():
 def test_on_the_ellipse_the_trace_is_least_at_the_tips_and_the_sum_of_roots_at_a_kink():
     """What SGD and Adam look for (section C3): (sqrt 2, sqrt 2), and (1.58114, 0.94868), where the slope in y is 0."""
     problem, angles = ss.Ellipse(2.0, 1.0), np.linspace(0.0, np.pi / 2, 100_001)
-    slopes = problem.pull_back(problem.point(angles), np.ones(1))
+    slopes = problem.vjp(problem.point(angles), np.ones(1))
     np.testing.assert_allclose(problem.point(angles[(slopes**2).sum(axis=0).argmin()]), np.sqrt([2.0, 2.0]), atol=1e-4)
     best = problem.point(angles[np.abs(slopes).sum(axis=0).argmin()])
     np.testing.assert_allclose(best, [np.sqrt(2.5), 3 / np.sqrt(10)], atol=1e-4)

@@ -117,9 +117,9 @@ def test_recorded_steps_leave_the_tail_alone():
 def test_a_result_estimates_its_tail_index():
     result = run()
     found = result.tail_index()
-    assert found.low < found.index < found.high and found.method == "hill"
-    assert found == ss.statistics.tail_index(result.tail, groups=result.tail_group, total=int(result.tail_seen))
-    assert result.tail_index(method="moment", level=0.5).level == 0.5
+    assert found.low < found.value < found.high and found.method == "hill"
+    assert found == ss.estimators.tail_index(result.tail, groups=result.tail_group, total=int(result.tail_seen))
+    assert result.tail_index(method="moment", confidence=0.5).confidence == 0.5
 
 
 def test_a_saved_result_has_the_same_tail_index(tmp_path):

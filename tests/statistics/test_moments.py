@@ -124,3 +124,13 @@ def test_losses_and_noise_are_plain_averages(rng):
     value, _ = gradient_noise.finalize(type(sums)(*(np.asarray(x, np.float64) for x in sums)))["noise_covariance"]
     rows = noise.reshape(D, -1)
     np.testing.assert_allclose(value, rows @ rows.T / rows.shape[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-10, 1.0, 1e10, 1e15])
+def test_fourth_powers_hold_at_every_scale(rng, scale):
+    """In single precision the fourth power of 1e-10 is 0, and that of 1e10 infinite."""
+    params = rng.normal(size=(7, D, MEMBERS, GROUPS)).astype(np.float32)
+    centre = np.zeros(D, np.float32)
+    plain = Moments().finalize(measure(Moments(), params, centre))["kurtosis"]
+    scaled = Moments().finalize(measure(Moments(), params * np.float32(scale), centre))["kurtosis"]
+    np.testing.assert_allclose(scaled, plain, rtol=1e-5)

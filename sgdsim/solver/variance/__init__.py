@@ -8,3 +8,4 @@ from sgdsim.solver.variance.recursion import GradientVariance as GradientVarianc
 from sgdsim.solver.variance.recursion import gradient_variance as gradient_variance
 from sgdsim.solver.variance.tangent import leading_variance_coefficient as leading_variance_coefficient
 from sgdsim.solver.variance.two_layer import LayerPolynomials as LayerPolynomials
+from sgdsim.solver.variance.words import wishart_moment as wishart_moment

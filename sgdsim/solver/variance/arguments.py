@@ -1,56 +1,75 @@
-"""What every function of this folder is asked: learning rates, batch sizes, a start."""
+"""What every function of this folder is asked: an optimizer, batch sizes, a start."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._types import Vector
+from sgdsim.optimizers import SGD, check_optimizer
+from sgdsim.optimizers.base import Optimizer
 from sgdsim.problems import check_sampling
+from sgdsim.problems.base import Problem
+from sgdsim.problems.parts.linear_layers import LinearLayers
+
+Layers = tuple[np.ndarray, ...]
 
 
-def learning_rates(learning_rate: Any, steps: int) -> list[Any]:
-    """alpha_0, ..., alpha_{steps-1}: a number, or a function that is called with the integers 0, 1, ...
+def learning_rates(optimizer: Optimizer, problem: Problem, steps: int) -> list[float | Fraction]:
+    """alpha_0, ..., alpha_{steps-1} of plain SGD; a schedule is called with the integers 0, 1, ...
 
     Raises:
-        ValueError: a rate is negative, not finite or no number.
+        ValueError: a rate of a schedule is negative, not finite or no number.
+        NotImplementedError: another optimizer, momentum or a preconditioner.
     """
-    remedy = "pass a number, or a function of t from 0 that returns one: lambda t: 0.5 / (t + 1)"
-    if not callable(learning_rate):
-        return [_rate(learning_rate, "learning_rate", remedy)] * steps
-    return [_rate(learning_rate(t), f"learning_rate({t})", remedy) for t in range(steps)]
+    known, _ = check_optimizer(optimizer, problem.dimension)
+    if not isinstance(known, SGD) or known.momentum or known.preconditioner is not None:
+        name = type(optimizer).__name__ if known is not None else "an optax transformation"
+        raise NotImplementedError(f"no exact variance along training for {name}{_why(known)}; it is there for SGD "
+                                  "without momentum and preconditioner: use ss.gradient_variance")
+    rate = known.learning_rate
+    if not callable(rate):
+        return [float(rate)] * steps
+    return [_rate(rate(t), f"learning_rate({t})") for t in range(steps)]
 
 
-def _rate(value: Any, name: str, remedy: str) -> Any:
-    _checks.non_negative(name, value, remedy)
+def _why(optimizer: object) -> str:
+    if not isinstance(optimizer, SGD):
+        return ""
+    return f" with momentum={float(optimizer.momentum):g}" if optimizer.momentum else " with a preconditioner"
+
+
+def _rate(value: float | Fraction, name: str) -> float | Fraction:
+    _checks.non_negative(name, value, "a schedule returns one for t = 0, 1, ...: lambda t: 0.5 / (t + 1)")
     return value if isinstance(value, Fraction) else float(value)
 
 
-def batch_sizes_of(problem: Any, batch_sizes: Any, sampling: str | None) -> tuple[list[int], str]:
+def batch_sizes_of(problem: Problem, batch_size: int | Sequence[int], sampling: str | None) -> tuple[list[int], str]:
     """Different batch sizes that the sampling mode allows, and the mode.
 
     Raises:
         ValueError: none, one out of range, or one twice.
     """
-    listed = np.atleast_1d(np.asarray(batch_sizes, dtype=object)).ravel()
+    listed = np.atleast_1d(np.asarray(batch_size, dtype=object)).ravel()
     if listed.size == 0:
-        raise _checks.error("batch_sizes", batch_sizes, "at least one batch size", "try batch_sizes=[1, 2, 4, 8]")
+        raise _checks.error("batch_size", batch_size, "at least one batch size", "try batch_size=[1, 2, 4, 8]")
     checked = [check_sampling(problem, size, sampling) for size in listed]
     sizes = [size for size, _ in checked]
     if len(set(sizes)) < len(sizes):
-        raise _checks.error("batch_sizes", sizes, "all different", "drop the duplicates: sorted(set(batch_sizes))")
+        raise _checks.error("batch_size", sizes, "all different", "drop the duplicates: sorted(set(batch_size))")
     return sizes, checked[0][1]
 
 
-def start_of(problem: Any, initial: Any) -> Vector:
+def start_of(problem: Problem, initial: ArrayLike | None) -> Vector:
     """The start as one vector (D,); None means the problem's default start."""
     return problem.default_start if initial is None else _checks.vector("initial", initial, problem.dimension)
 
 
-def layers_of(problem: Any, initial: Any) -> tuple[np.ndarray, ...]:
+def layers_of(problem: LinearLayers, initial: ArrayLike | None) -> Layers:
     """The start of a linear network as matrices, from one matrix for each layer, one vector (D,), or None.
 
     Raises:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import comb
 
+from sgdsim import _checks
+
 _DEPTH = 40
 
 
@@ -16,7 +18,7 @@ def non_negative(coefficients: Sequence[Fraction]) -> bool:
     Its Bernstein coefficients bound it from below and above; intervals where they have both signs are halved.
 
     Raises:
-        ArithmeticError: it comes so close to zero that 40 halvings decide nothing.
+        NotConverged: it comes so close to zero that 40 halvings decide nothing.
     """
     degree = len(coefficients) - 1
     bernstein = [
@@ -31,7 +33,7 @@ def non_negative(coefficients: Sequence[Fraction]) -> bool:
         if values[0] < 0 or values[-1] < 0:  # the polynomial's own values at the two ends
             return False
         if depth == _DEPTH:
-            raise ArithmeticError("the derivative touches zero: its sign is not decided")
+            raise _checks.NotConverged("the derivative touches zero: its sign is not decided", values)
         left, right = _halve(values)
         intervals += [(left, depth + 1), (right, depth + 1)]
     return True

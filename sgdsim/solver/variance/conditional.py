@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim.problems import DeepLinear, TwoLayerLinear
+from sgdsim.problems.base import Problem
+from sgdsim.problems.parts.linear_layers import LinearLayers
+from sgdsim.solver.laws.linear_layers import around
 
 
-def layer_gradient_variance(problem: Any, w: Any) -> np.ndarray:
+def layer_gradient_variance(problem: Problem, w: ArrayLike) -> np.ndarray:
     r"""The variance, times b, of each layer's batch gradient at given weights: exact for Gaussian inputs.
 
     With E = W_L ... W_1 - T, A = W_L ... W_{l+1} and B = W_{l-1} ... W_1 (products of nothing are I),
@@ -37,20 +38,20 @@ def layer_gradient_variance(problem: Any, w: Any) -> np.ndarray:
     Examples:
         >>> import sgdsim as ss
         >>> problem = ss.TwoLayerLinear([[1.0]], [[2.0]])
-        >>> ss.solver.layer_gradient_variance(problem, [1.0, 0.5]).tolist()
+        >>> ss.solver.variance.layer_gradient_variance(problem, [1.0, 0.5]).tolist()
         [1.125, 4.5]
 
     Source: theory sheet section 3; corrects the proof of theorem 4 (see the errata).
     """
-    check_linear_network(problem)
+    network = linear_network(problem)
     point = _checks.finite_array("w", w)
-    if point.ndim not in (1, 2) or len(point) != problem.dimension:
+    if point.ndim not in (1, 2) or len(point) != network.dimension:
         raise _checks.error("w", w, f"of shape ({problem.dimension},) or ({problem.dimension}, chains)",
                             "problem.flatten(W1, W2) makes it")
-    layers = [np.moveaxis(layer, (0, 1), (-2, -1)) for layer in problem.unflatten(point)]
+    layers = [np.moveaxis(layer, (0, 1), (-2, -1)) for layer in network.unflatten(point)]
     before, after = around(layers)
-    error = after[0] @ layers[0] - problem.target
-    sigma2 = float(problem.label_noise) ** 2
+    error = after[0] @ layers[0] - network.target
+    sigma2 = float(network.label_noise) ** 2
     rows = []
     for a, b in zip(after, before, strict=True):
         inside = np.swapaxes(a, -2, -1) @ error
@@ -58,24 +59,15 @@ def layer_gradient_variance(problem: Any, w: Any) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*rows))
 
 
-def check_linear_network(problem: Any) -> None:
-    """Refuse anything that is no linear network, by name."""
-    if not isinstance(problem, TwoLayerLinear | DeepLinear):
+def linear_network(problem: Problem) -> LinearLayers:
+    """The problem, if it is a linear network; anything else is refused by name."""
+    if not isinstance(problem, LinearLayers):
         raise NotImplementedError(
             f"layers are those of TwoLayerLinear and DeepLinear, not of {type(problem).__name__}; "
             "use gradient_covariance or gradient_variance_polynomial"
         )
+    return problem
 
 
-def around(layers: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For every l, W_{l-1} ... W_1 and W_L ... W_{l+1}; matrices on the last two axes."""
-    before, after = [np.eye(layers[0].shape[-1])], [np.eye(layers[-1].shape[-2])]
-    for layer in layers[:-1]:
-        before.append(layer @ before[-1])
-    for layer in layers[:0:-1]:
-        after.append(after[-1] @ layer)
-    return before, after[::-1]
-
-
-def _norm(matrix: np.ndarray) -> Any:
+def _norm(matrix: np.ndarray) -> np.ndarray:
     return np.sum(matrix**2, axis=(-2, -1))

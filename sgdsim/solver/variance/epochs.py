@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import factorial, prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._types import as_matrix
+from sgdsim.optimizers.base import Optimizer
 from sgdsim.problems import DatasetRegression
 from sgdsim.solver.variance.arguments import batch_sizes_of, learning_rates, start_of
 from sgdsim.solver.variance.recursion import GradientVariance
@@ -21,11 +24,11 @@ _MOST_ORDERS = 500_000
 
 def epoch_gradient_variance(
     problem: DatasetRegression,
-    learning_rate: Any,
+    optimizer: Optimizer,
     *,
-    batch_sizes: Any,
+    batch_size: int | Sequence[int],
     steps: int,
-    initial: Any = None,
+    initial: ArrayLike | None = None,
     reshuffle: bool = True,
 ) -> GradientVariance:
     r"""The variances of `gradient_variance` when every pass uses each example once; exact for n <= 12.
@@ -41,8 +44,8 @@ def epoch_gradient_variance(
 
     Args:
         problem: a DatasetRegression with at most 12 examples.
-        learning_rate: alpha, or a function of t = 0, 1, ... called with integers.
-        batch_sizes: different b, 1 to n.
+        optimizer: SGD without momentum and preconditioner; its rate alpha may be a schedule, called with t = 0, 1, ...
+        batch_size: one or several different b, 1 to n.
         steps: rows of the result.
         initial: the start, (D,); None means the problem's default start.
         reshuffle: whether each epoch has its own order.
@@ -50,12 +53,13 @@ def epoch_gradient_variance(
     Raises:
         ValueError: an argument is out of range, there are more than 12 examples, or, without `reshuffle`, more than
             500,000 partitions.
-        NotImplementedError: another problem; label noise without `reshuffle`.
+        NotImplementedError: another problem or optimizer; label noise without `reshuffle`.
 
     Examples:
         >>> import sgdsim as ss
         >>> problem = ss.DatasetRegression([[1.0], [2.0]], [1.0, 0.0])
-        >>> exact = ss.solver.epoch_gradient_variance(problem, 0.1, batch_sizes=[1], steps=3, initial=[1.0])
+        >>> how = {"batch_size": 1, "steps": 3, "initial": [1.0]}
+        >>> exact = ss.solver.variance.epoch_gradient_variance(problem, ss.SGD(0.1), **how)
         >>> exact.gradient[:, 0].round(6).tolist()
         [4.0, 4.84, 2.0483]
 
@@ -64,14 +68,14 @@ def epoch_gradient_variance(
     if not isinstance(problem, DatasetRegression):
         raise NotImplementedError(f"epochs need a finite data set: DatasetRegression, not {type(problem).__name__}")
     steps = _checks.integer("steps", steps)
-    sizes, _ = batch_sizes_of(problem, batch_sizes, "epochs")
+    sizes, _ = batch_sizes_of(problem, batch_size, "epochs")
     n = problem.n_examples
     if n > _MOST_EXAMPLES:
         raise _checks.error("problem", problem, f"of at most {_MOST_EXAMPLES} examples (it has {n})",
                             "the recursion is over all sets of examples: simulate with sampling='epochs'")
     if not reshuffle and problem.label_noise:
         raise NotImplementedError("label noise with reshuffle=False: enumerating orders leaves the noise out")
-    rates = [float(rate) for rate in learning_rates(learning_rate, steps)]
+    rates = [float(rate) for rate in learning_rates(optimizer, problem, steps)]
     start = start_of(problem, initial)
     run = _over_sets if reshuffle else _over_partitions
     tables = np.array([run(problem, rates, start, b) for b in sizes])
@@ -152,7 +156,7 @@ def _over_partitions(problem: DatasetRegression, rates: list[float], start: np.n
     cuts = [(low, min(low + b, n)) for low in range(0, n, b)]
     orders = factorial(n) // prod(factorial(high - low) for low, high in cuts)
     if orders > _MOST_ORDERS:
-        raise _checks.error("batch_sizes", b, f"such that there are at most {_MOST_ORDERS} ordered partitions "
+        raise _checks.error("batch_size", b, f"such that there are at most {_MOST_ORDERS} ordered partitions "
                             f"(n = {n} gives {orders})", "use fewer examples or larger batches, or simulate it")
     partitions = np.array(list(_ordered_partitions(tuple(range(n)), b)))
     decay = as_matrix(problem.weight_decay, problem.dimension)
@@ -171,7 +175,7 @@ def _over_partitions(problem: DatasetRegression, rates: list[float], start: np.n
     return out
 
 
-def _ordered_partitions(examples: tuple[int, ...], size: int) -> Any:
+def _ordered_partitions(examples: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
     """All orders of batches, the examples of each in rising order, one after the other."""
     if not examples:
         yield ()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sgdsim import _checks
-from sgdsim.solver.variance.choose import NoiseFactor
+from sgdsim.problems.base import Problem
+from sgdsim.solver.laws.second_moments import SecondMoments
+from sgdsim.solver.noise.factor import NoiseFactor
 from sgdsim.solver.variance.polynomial import VariancePolynomial
 from sgdsim.solver.variance.recursion import propagate
-from sgdsim.solver.variance.second_moments import SecondMoments
 
 QUANTITIES = ("gradient", "full_gradient", "loss")
 _TINY = 1e-290  # smaller contributions on 0 <= x <= 1 change nothing, and denormal numbers are slow
@@ -18,7 +17,7 @@ _ROUNDING = 1e-12
 
 
 def expand(
-    problem: Any,
+    problem: Problem,
     moments: SecondMoments,
     factor: NoiseFactor,
     rates: np.ndarray,
@@ -31,10 +30,18 @@ def expand(
     $$V_t = \sum_k V_t^{(k)} x^k, \qquad V^{(k)}_{t+1} = (I - \alpha_t K) V^{(k)}_t (I - \alpha_t K)
       + \alpha_t^2 [H(V^{(k-1)}_t) + \delta_{k1} G(d_t)] .$$
 
-    Every V^(k) is positive semi-definite, so every coefficient is non-negative: sums without cancellation, and a
-    proof that the variance does not rise with b.
+    Every V^(k) is positive semi-definite, so every coefficient of a variance is non-negative: sums without
+    cancellation, and a proof that it does not rise with b. So are those of the loss, but for the constant, where the
+    Hessian has no negative eigenvalue.
+
+    Raises:
+        ValueError: the coefficients exceed double precision, or `order` cuts off terms of unknown sign.
     """
     step = len(rates) - 1
+    signed = quantity == "loss" and bool(moments.curvatures.min() < 0)
+    if signed and order is not None:
+        raise _checks.error("order", order, "None for the loss where the Hessian has a negative eigenvalue",
+                            "what is cut off is bounded only where coefficients are not negative")
     constant, slope = factor.inverse
     highest = step + 1 if order is None else min(order, step + 1)
     v = np.zeros((highest + 1, len(moments.rows)))
@@ -54,7 +61,7 @@ def expand(
         values = moments.traces(v, noise)[QUANTITIES.index(quantity)]
     if quantity == "loss":
         values[0] += problem.loss(moments.leave(d[None])[:, 0])
-    coefficients = _non_negative(values)
+    coefficients = cleaned(values, first=len(values) if signed else int(quantity == "loss"))
     if highest == step + 1:
         return VariancePolynomial(coefficients, factor)
     # the recursion itself at a few noise factors says how much is cut off
@@ -66,8 +73,8 @@ def expand(
     return VariancePolynomial(coefficients, factor, tail=(anchors, missed))
 
 
-def _non_negative(values: np.ndarray) -> np.ndarray:
-    """The coefficients, with rounding below zero removed.
+def cleaned(values: np.ndarray, first: int) -> np.ndarray:
+    """The coefficients, those from `first` on with rounding below zero removed.
 
     Raises:
         ValueError: they exceed double precision.
@@ -76,6 +83,7 @@ def _non_negative(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise _checks.error("learning_rate", "diverging", "such that coefficients stay below 1e308",
                             "lower it, ask for fewer steps, or pass a smaller order")
-    if values.min() < -_ROUNDING * np.abs(values).max():
-        raise ArithmeticError(f"the coefficient {values.min()} is negative: second moments are inconsistent")
-    return np.maximum(values, 0.0)
+    rest = values[first:]
+    if rest.min(initial=0.0) < -_ROUNDING * np.abs(rest).max(initial=0.0):
+        raise ArithmeticError(f"the coefficient {rest.min()} is negative: second moments are inconsistent")
+    return np.concatenate([values[:first], np.maximum(rest, 0.0)])

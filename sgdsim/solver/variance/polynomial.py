@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from sgdsim import _checks
-from sgdsim.solver.export import polynomial_html, polynomial_to_xarray
-from sgdsim.solver.references import cite
+from sgdsim import _checks, _html
+from sgdsim.references import cite
+from sgdsim.solver.noise.factor import NoiseFactor
 from sgdsim.solver.variance.bernstein import non_negative
-from sgdsim.solver.variance.choose import NoiseFactor
+
+_SHOWN = 12  # coefficients in a table
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class VariancePolynomial:
     Examples:
         >>> import sgdsim as ss
         >>> problem = ss.LinearRegression([2.0, 1.0, 0.5], label_noise=0.5)
-        >>> variance = ss.solver.gradient_variance_polynomial(problem, 0.1, step=1, initial=[1.0, -1.0, 2.0])
+        >>> variance = ss.solver.gradient_variance_polynomial(problem, ss.SGD(0.1), step=1, initial=[1, -1, 2])
         >>> variance.coefficients.round(7).tolist(), variance.variable, variance.degree
         ([0.0, 19.4315625, 1.94875], '1/b', 2)
         >>> round(variance(2), 7), round(variance.derivative(2), 7), variance.is_decreasing()
@@ -50,11 +53,29 @@ class VariancePolynomial:
         return f"VariancePolynomial([{shown}{more}] in {self.variable})"
 
     def _repr_html_(self) -> str:
-        return polynomial_html(self)
+        """One row a coefficient, the first twelve of them."""
+        exact = self.exact or ()
+        header = ("k", "v_k", *(("exact",) if exact else ()))
+        rows = []
+        for k, value in enumerate(self.coefficients[:_SHOWN]):
+            fraction = str(exact[k]) if k < len(exact) else ""
+            row = (str(k), f"{value:.8g}", fraction if len(fraction) <= 40 else "known exactly")
+            rows.append(row[: len(header)])
+        more = len(self.coefficients) - _SHOWN
+        notes = (f"and {more} more" if more > 0 else "", f"variance = sum of v_k x^k, x = {self.variable}")
+        return _html.table(f"VariancePolynomial of degree {self.degree} in {self.variable}", header, rows, notes=notes)
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` with the coefficients along `power` (needs `pip install 'sgdsim[results]'`)."""
-        return polynomial_to_xarray(self)
+        xr = _checks.need("xarray", "results")
+        units = {"description": f"coefficients of the powers of {self.variable}", "units": "loss^2 w^-2"}
+        attributes: dict[str, object] = {"kind": "VariancePolynomial", "variable": self.variable, "degree": self.degree}
+        if self.factor.n_examples is not None:
+            attributes["n_examples"] = self.factor.n_examples
+        if self.exact is not None:
+            attributes["exact"] = json.dumps([str(value) for value in self.exact])
+        powers = np.arange(len(self.coefficients))
+        return xr.Dataset({"coefficients": ("power", self.coefficients, units)}, {"power": powers}, attributes)
 
     def cite(self) -> str:
         """BibTeX of the paper about this polynomial."""
@@ -71,7 +92,7 @@ class VariancePolynomial:
         kept = np.flatnonzero(self.coefficients)
         return int(kept[-1]) if kept.size else 0
 
-    def _sizes(self, b: Any) -> np.ndarray:
+    def _sizes(self, b: ArrayLike) -> np.ndarray:
         sizes = _checks.finite_array("b", b, "pass a batch size or several")
         high = self.factor.n_examples or np.inf
         if sizes.size == 0 or (sizes < 1).any() or (sizes > high).any():
@@ -79,7 +100,7 @@ class VariancePolynomial:
                                 "a batch has at least one example, and none twice without replacement")
         return sizes
 
-    def __call__(self, b: Any) -> Any:
+    def __call__(self, b: ArrayLike) -> Any:
         """The value at batch sizes b, a number or an array of the same shape."""
         sizes = self._sizes(b)
         if self.exact is None:
@@ -87,14 +108,14 @@ class VariancePolynomial:
         values = [_horner(self.exact, 1 / Fraction(float(size))) for size in sizes.ravel()]
         return _plain(np.reshape([float(value) for value in values], sizes.shape))
 
-    def derivative(self, b: Any) -> Any:
+    def derivative(self, b: ArrayLike) -> Any:
         """The derivative with respect to b (not x) at batch sizes b."""
         sizes = self._sizes(b)
         powers = np.arange(1, len(self.coefficients))
         inner = np.polynomial.polynomial.polyval(self.factor.of(sizes), np.append(powers * self.coefficients[1:], 0.0))
         return _plain(inner * self.factor.slope(sizes))
 
-    def truncation_bound(self, b: Any) -> Any:
+    def truncation_bound(self, b: ArrayLike) -> Any:
         r"""How much the terms beyond `order` add at most; 0 where there are none.
 
         $$\sum_{k>K} v_k x^k \le (x/x')^{K+1} \Big( V(x') - \sum_{k \le K} v_k x'^k \Big),
@@ -124,7 +145,7 @@ class VariancePolynomial:
         return non_negative([k * value for k, value in enumerate(exact)][1:])
 
 
-def _plain(values: Any) -> Any:
+def _plain(values: np.ndarray) -> Any:
     return float(values) if np.ndim(values) == 0 else values
 
 

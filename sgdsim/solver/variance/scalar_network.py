@@ -43,7 +43,7 @@ class Polynomial(NamedTuple):
         return Polynomial(out, below)
 
 
-def as_fraction(value: Any) -> Fraction:
+def as_fraction(value: float | Fraction) -> Fraction:
     """A number as a fraction; a float stands for the shortest decimal that denotes it."""
     return value if isinstance(value, Fraction) else Fraction(repr(float(value)))
 

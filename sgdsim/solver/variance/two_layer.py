@@ -8,7 +8,7 @@ import numpy as np
 
 from sgdsim._types import Matrix
 from sgdsim.problems import TwoLayerLinear
-from sgdsim.solver.variance.choose import NoiseFactor
+from sgdsim.solver.noise.factor import NoiseFactor
 from sgdsim.solver.variance.polynomial import VariancePolynomial
 from sgdsim.solver.variance.scalar_network import scalar_polynomials
 from sgdsim.solver.variance.wick import Factor, mean_of_traces, squared_norm, variance_of

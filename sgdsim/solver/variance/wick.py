@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,7 +68,8 @@ def _expand(words: Sequence[Word], copy: int | None) -> np.ndarray:
         sizes = tuple(len(active) for active in chosen if active)
         first = None if copy is None else sum(index < copy for index in chosen[0])
         if segments:
-            powers = _sum_over_pairings(segments, sizes, first)
+            keep = None if first is None else functools.partial(_across, first=first)
+            powers = sum_over_pairings(segments, sizes, keep)
             total[: len(powers)] += weight * powers
         elif copy is None:
             total[0] += weight
@@ -87,20 +88,27 @@ def _chain(matrices: Sequence[Matrix]) -> Matrix:
 def _segment(word: Word, here: int, after: int) -> Matrix:
     """What stands around the trace from the Sigma of one factor to that of another: C A ... A B."""
     length = len(word)
-    right: Any = word[here].right
-    left: Any = word[after % length].left
+    right, left = word[here].right, word[after % length].left
+    assert right is not None and left is not None
     return _chain([right, *(word[index % length].fixed for index in range(here + 1, after)), left])
 
 
-def _sum_over_pairings(segments: list[Matrix], sizes: tuple[int, ...], first: int | None) -> np.ndarray:
-    """Coefficients in s of one word; with `first`, only pairings that link its first factors to the others."""
+def sum_over_pairings(
+    segments: list[Matrix], sizes: tuple[int, ...], keep: Callable[[np.ndarray], np.ndarray] | None
+) -> np.ndarray:
+    """Coefficients in s of traces with so many factors each, `segments` between them; of the pairings kept."""
     table = pairings(sizes)
     values = _loop_traces(segments, table.halves)
     products = np.append(values, 1.0)[table.members].prod(axis=1)
-    if first is not None:
-        sides = table.places < first
-        products = products * (sides[:, :, 0] != sides[:, :, 1]).any(axis=1)
+    if keep is not None:
+        products = products * keep(table.places)
     return np.bincount(table.powers, weights=products, minlength=1)
+
+
+def _across(places: np.ndarray, first: int) -> np.ndarray:
+    """Which pairings link the first factors to the others."""
+    sides = places < first
+    return (sides[:, :, 0] != sides[:, :, 1]).any(axis=1)
 
 
 def _loop_traces(segments: list[Matrix], halves: Halves) -> np.ndarray:

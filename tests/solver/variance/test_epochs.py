@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.solver import epoch_gradient_variance, gradient_variance
+from sgdsim.solver import gradient_variance
+from sgdsim.solver.variance import epoch_gradient_variance
 
 
 def every_order(problem, rates, w0, b, reshuffle):
@@ -40,8 +41,8 @@ def test_every_order_of_four_examples(b, reshuffle, rng):
     problem = ss.DatasetRegression(rng.normal(size=(4, 2)), rng.normal(size=4), 0.1)
     steps = 2 * -(-4 // b)
     rates = [0.4 / (t + 1) for t in range(steps)]
-    exact = epoch_gradient_variance(problem, lambda t: rates[t], batch_sizes=[b], steps=steps, initial=[1.0, -0.5],
-                                    reshuffle=reshuffle)  # fmt: skip
+    how = {"batch_size": b, "steps": steps, "initial": [1.0, -0.5], "reshuffle": reshuffle}
+    exact = epoch_gradient_variance(problem, ss.SGD(lambda t: rates[t]), **how)
     counted = every_order(problem, rates, [1.0, -0.5], b, reshuffle)
     for index, name in enumerate(("gradient", "full_gradient", "loss")):
         np.testing.assert_allclose(getattr(exact, name)[:, 0], counted[:, index], rtol=1e-11, atol=1e-14)
@@ -49,9 +50,10 @@ def test_every_order_of_four_examples(b, reshuffle, rng):
 
 def test_the_two_ways_of_passing_and_fresh_subsets_differ(rng):
     problem = ss.DatasetRegression(rng.normal(size=(4, 2)), rng.normal(size=4))
-    setting = {"batch_sizes": [2], "steps": 4, "initial": [1.0, -0.5]}
-    new, old = (epoch_gradient_variance(problem, 0.4, reshuffle=again, **setting).gradient for again in (True, False))
-    fresh = gradient_variance(problem, 0.4, sampling="without_replacement", **setting).gradient
+    setting = {"batch_size": [2], "steps": 4, "initial": [1.0, -0.5]}
+    optimizer = ss.SGD(0.4)
+    new, old = (epoch_gradient_variance(problem, optimizer, reshuffle=r, **setting).gradient for r in (True, False))
+    fresh = gradient_variance(problem, optimizer, sampling="without_replacement", **setting).gradient
     np.testing.assert_allclose(new[0], fresh[0], rtol=1e-12)
     np.testing.assert_allclose(new[:2], old[:2], rtol=1e-12)  # the first pass is the same
     assert abs(new[2, 0] / old[2, 0] - 1) > 0.01 and abs(new[1, 0] / fresh[1, 0] - 1) > 0.01
@@ -59,7 +61,7 @@ def test_the_two_ways_of_passing_and_fresh_subsets_differ(rng):
 
 def test_fresh_label_noise(rng, assert_within_sigma):
     problem = ss.DatasetRegression(rng.normal(size=(5, 2)), rng.normal(size=5), label_noise=0.8)
-    exact = epoch_gradient_variance(problem, 0.3, batch_sizes=[2], steps=4, initial=[1.0, -0.5])
+    exact = epoch_gradient_variance(problem, ss.SGD(0.3), batch_size=[2], steps=4, initial=[1.0, -0.5])
     w, order = np.tile([1.0, -0.5], (200_000, 1)), np.tile(np.arange(5), (200_000, 1))
     for t, batch in enumerate((slice(0, 2), slice(2, 4), slice(4, 5), slice(0, 2))):
         if t in (0, 3):
@@ -76,19 +78,19 @@ def test_fresh_label_noise(rng, assert_within_sigma):
 
 
 def test_the_whole_data_set_has_no_variance(toy):
-    exact = epoch_gradient_variance(toy, 0.1, batch_sizes=[6], steps=3, initial=[1.0, 1.0])
+    exact = epoch_gradient_variance(toy, ss.SGD(0.1), batch_size=[6], steps=3, initial=[1.0, 1.0])
     np.testing.assert_allclose(exact.gradient, 0.0, atol=1e-12)
 
 
 def test_what_is_too_large_is_refused_with_a_way_out(rng):
     large = ss.DatasetRegression(rng.normal(size=(13, 1)), rng.normal(size=13))
     with pytest.raises(ValueError, match=r"12 examples.*13.*simulate"):
-        epoch_gradient_variance(large, 0.1, batch_sizes=[2], steps=2)
+        epoch_gradient_variance(large, ss.SGD(0.1), batch_size=[2], steps=2)
     twelve = ss.DatasetRegression(rng.normal(size=(12, 1)), rng.normal(size=12))
-    with pytest.raises(ValueError, match=r"batch_sizes is 2.*ordered partitions.*7484400"):
-        epoch_gradient_variance(twelve, 0.1, batch_sizes=[2], steps=2, reshuffle=False)
+    with pytest.raises(ValueError, match=r"batch_size is 2.*ordered partitions.*7484400"):
+        epoch_gradient_variance(twelve, ss.SGD(0.1), batch_size=[2], steps=2, reshuffle=False)
     with pytest.raises(NotImplementedError, match="LinearRegression"):
-        epoch_gradient_variance(ss.LinearRegression([1.0]), 0.1, batch_sizes=[2], steps=2)
+        epoch_gradient_variance(ss.LinearRegression([1.0]), ss.SGD(0.1), batch_size=[2], steps=2)
     noisy = ss.DatasetRegression([[1.0], [2.0]], [1.0, 0.0], label_noise=0.1)
     with pytest.raises(NotImplementedError, match="label noise"):
-        epoch_gradient_variance(noisy, 0.1, batch_sizes=[1], steps=2, reshuffle=False)
+        epoch_gradient_variance(noisy, ss.SGD(0.1), batch_size=[1], steps=2, reshuffle=False)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.solver import epoch_gradient_variance, gradient_variance, gradient_variance_polynomial
+from sgdsim.solver import gradient_variance, gradient_variance_polynomial
+from sgdsim.solver.variance import epoch_gradient_variance
 
 
 def halving(t):
@@ -14,7 +15,7 @@ def halving(t):
 
 
 def polynomials(case, step, quantity="gradient", rate=0.1):
-    return gradient_variance_polynomial(case[0], rate, step=step, initial=case[1], quantity=quantity)
+    return gradient_variance_polynomial(case[0], ss.SGD(rate), step=step, initial=case[1], quantity=quantity)
 
 
 def subset_gradients(x, y, w, b):
@@ -122,14 +123,14 @@ def test_07_theorem_3_is_loose_by_t_plus_1(networks):
 def test_08_the_first_coefficient_can_vanish_while_the_variance_does_not():
     """T = 0, w1 = 1, alpha = 1: after one step w2(z) = w2 (1 - z), and q = w2(z)^2 w1(z) has a double zero at z = 1."""
     problem = ss.TwoLayerLinear([[0.0]], [[0.0]])
-    pair = gradient_variance_polynomial(problem, 1.0, step=1, initial=([[1.0]], [[0.5]]))
+    pair = gradient_variance_polynomial(problem, ss.SGD(1.0), step=1, initial=([[1.0]], [[0.5]]))
     assert pair.inner.exact[1] == 0 and float(pair.inner.exact[2]) == 9 / 32
     assert pair.inner(10) > 0 and pair.inner.is_decreasing()
 
 
 def test_09_degree_six_is_not_t_plus_one(diabetes):
     full, six = (
-        gradient_variance_polynomial(diabetes, halving, step=10, initial=np.ones(11), order=order,
+        gradient_variance_polynomial(diabetes, ss.SGD(halving), step=10, initial=np.ones(11), order=order,
                                      sampling="without_replacement")
         for order in (None, 6)
     )  # fmt: skip
@@ -144,7 +145,7 @@ def test_10_there_are_20_batch_sizes_not_21():
 
 def test_11_the_two_variances_are_not_proportional(diabetes):
     sizes = list(range(1, 442))
-    exact = gradient_variance(diabetes, halving, batch_sizes=sizes, steps=11, initial=np.ones(11),
+    exact = gradient_variance(diabetes, ss.SGD(halving), batch_size=sizes, steps=11, initial=np.ones(11),
                               sampling="without_replacement")  # fmt: skip
     assert (exact.full_gradient[0] == 0).all() and (exact.gradient[0] > 0).all()
     ratio = exact.gradient[10] * np.array(sizes) / exact.full_gradient[10]
@@ -152,7 +153,7 @@ def test_11_the_two_variances_are_not_proportional(diabetes):
 
 
 def test_12_smaller_batches_do_not_lower_the_expected_loss(diabetes):
-    exact = gradient_variance(diabetes, halving, batch_sizes=[1, 2, 40, 440], steps=11, initial=np.ones(11),
+    exact = gradient_variance(diabetes, ss.SGD(halving), batch_size=[1, 2, 40, 440], steps=11, initial=np.ones(11),
                               sampling="without_replacement")  # fmt: skip
     np.testing.assert_allclose(exact.loss[10], [73.60504451, 9.6144267, 0.4368511, 0.34147385], rtol=1e-7)
     # in a two-layer network either happens
@@ -163,7 +164,7 @@ def test_12_smaller_batches_do_not_lower_the_expected_loss(diabetes):
 
 
 def test_13_the_variance_need_not_fall_with_time(diabetes):
-    exact = gradient_variance(diabetes, halving, batch_sizes=[2, 40, 440], steps=2, initial=np.ones(11),
+    exact = gradient_variance(diabetes, ss.SGD(halving), batch_size=[2, 40, 440], steps=2, initial=np.ones(11),
                               sampling="without_replacement")  # fmt: skip
     assert (exact.gradient[1] > 2 * exact.gradient[0]).all()
     assert np.linalg.eigvalsh(diabetes.hessian())[-1] == pytest.approx(4.02, abs=0.005)
@@ -197,11 +198,11 @@ def test_16_corollary_1_fails_when_data_are_passed_in_epochs():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(6, 2))
     problem = ss.DatasetRegression(x, x @ [1.0, -1.0] + rng.normal(size=6))
-    setting = {"batch_sizes": [2, 3], "steps": 4, "initial": [1.0, 1.0]}
-    fresh = gradient_variance(problem, 0.2, sampling="without_replacement", **setting)
+    setting = {"batch_size": [2, 3], "steps": 4, "initial": [1.0, 1.0]}
+    fresh = gradient_variance(problem, ss.SGD(0.2), sampling="without_replacement", **setting)
     assert fresh.gradient[3, 0] > fresh.gradient[3, 1]
     for reshuffle, values in ((True, [0.35431, 0.51941]), (False, [0.37396, 0.47314])):
-        exact = epoch_gradient_variance(problem, 0.2, reshuffle=reshuffle, **setting)
+        exact = epoch_gradient_variance(problem, ss.SGD(0.2), reshuffle=reshuffle, **setting)
         np.testing.assert_allclose(exact.gradient[3], values, atol=5e-6)
 
 
@@ -209,5 +210,5 @@ def test_16_also_with_twelve_examples():
     rng = np.random.default_rng(18)
     x = rng.normal(size=(12, 2))
     problem = ss.DatasetRegression(x, x @ [1.0, -1.0] + rng.normal(size=12))
-    exact = epoch_gradient_variance(problem, 0.2, batch_sizes=[2, 3], steps=7, initial=[1.0, 1.0])
+    exact = epoch_gradient_variance(problem, ss.SGD(0.2), batch_size=[2, 3], steps=7, initial=[1.0, 1.0])
     np.testing.assert_allclose(exact.gradient[6], [0.47728322, 0.63128033], rtol=1e-7)

@@ -7,7 +7,7 @@ import pytest
 
 import sgdsim as ss
 from sgdsim.solver import gradient_variance
-from sgdsim.solver.variance.fixed_data import dataset_moments
+from sgdsim.solver.laws import law_of
 from sgdsim.solver.variance.recursion import propagate
 
 GAMMA = np.array([[0.3, 0.1], [0.1, -0.05]])
@@ -29,7 +29,7 @@ def test_regression_against_every_sequence_of_batches(sampling, gamma, rng, sequ
     problem = ss.DatasetRegression(*data(rng, 4, 2), gamma)
     w0 = [1.0, -0.5]
     sizes = [1, 2] if sampling == "with_replacement" else [1, 2, 4]
-    exact = gradient_variance(problem, schedule, batch_sizes=sizes, steps=3, initial=w0, sampling=sampling)
+    exact = gradient_variance(problem, ss.SGD(schedule), batch_size=sizes, steps=3, initial=w0, sampling=sampling)
     for column, b in enumerate(exact.batch_sizes):
         counted = sequences(problem, RATES, w0, b, sampling)
         for index, name in enumerate(("gradient", "full_gradient", "loss")):
@@ -39,20 +39,21 @@ def test_regression_against_every_sequence_of_batches(sampling, gamma, rng, sequ
 @pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
 def test_fresh_label_noise_against_every_sequence_of_batches_and_signs(sampling, rng, sequences):
     problem = ss.DatasetRegression(*data(rng, 3, 2), GAMMA, 0.7)
-    exact = gradient_variance(problem, schedule, batch_sizes=[1, 2], steps=2, initial=[1.0, -0.5], sampling=sampling)
+    how = {"batch_size": [1, 2], "steps": 2, "initial": [1.0, -0.5], "sampling": sampling}
+    exact = gradient_variance(problem, ss.SGD(schedule), **how)
     for column, b in enumerate(exact.batch_sizes):
         counted = sequences(problem, RATES[:2], [1.0, -0.5], b, sampling, 0.7)
         for index, name in enumerate(("gradient", "full_gradient", "loss")):
             np.testing.assert_allclose(getattr(exact, name)[:, column], counted[:, index], rtol=1e-12)
     noiseless = ss.DatasetRegression(problem.features, problem.targets, GAMMA)
-    less = gradient_variance(noiseless, schedule, batch_sizes=[1, 2], steps=2, initial=[1.0, -0.5], sampling=sampling)
+    less = gradient_variance(noiseless, ss.SGD(schedule), **how)
     assert (less.gradient < 0.97 * exact.gradient).all()  # the comparison sees the noise
 
 
 def test_enumeration_notices_the_wrong_noise_factor(rng, sequences):
     problem = ss.DatasetRegression(*data(rng, 4, 2))
     counted = sequences(problem, RATES, [1.0, 0.0], 2, "without_replacement")
-    wrong = gradient_variance(problem, schedule, batch_sizes=[2], steps=3, initial=[1.0, 0.0])
+    wrong = gradient_variance(problem, ss.SGD(schedule), batch_size=[2], steps=3, initial=[1.0, 0.0])
     assert (np.abs(wrong.gradient[:, 0] / counted[:, 0] - 1) > 0.05).all()
 
 
@@ -62,7 +63,7 @@ def test_one_operator_and_a_pass_over_the_examples_are_the_same(streaming, rng):
     x, y = data(rng, 9, 4)
     x[:, 3] = x[:, 0] - x[:, 1]
     problem = ss.DatasetRegression(x, y, 0.1, 0.3)
-    moments = dataset_moments(problem, streaming=streaming)
+    moments = law_of(problem).moments(streaming=streaming)
     x_factor, w0 = np.array([[0.7], [0.1]]), rng.normal(size=4)
     rates = np.array([0.1, 0.05, 0.2, 0.1])
     gradient, full, _ = propagate(problem, moments, rates, w0, x_factor, 2 * x_factor)
@@ -92,7 +93,7 @@ REFERENCE = {  # theory sheet, section 1: b = 2, 40, 440
 
 
 def test_the_diabetes_table(diabetes):
-    exact = gradient_variance(diabetes, lambda t: 1 / (2 * (t + 1)), batch_sizes=[2, 40, 440, 442], steps=1001,
+    exact = gradient_variance(diabetes, ss.SGD(lambda t: 1 / (2 * (t + 1))), batch_size=[2, 40, 440, 442], steps=1001,
                               initial=np.ones(11), sampling="without_replacement")
     for t, values in REFERENCE.items():
         np.testing.assert_allclose(exact.gradient[t, :3], values, rtol=1e-11)
@@ -103,8 +104,8 @@ def test_a_thousand_steps_of_twelve_batch_sizes_take_less_than_a_second(diabetes
     def once():
         begin = time.perf_counter()
         sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 400, 442]
-        gradient_variance(diabetes, lambda t: 1 / (2 * (t + 1)), batch_sizes=sizes, steps=1000, initial=np.ones(11),
-                          sampling="without_replacement")  # fmt: skip
+        gradient_variance(diabetes, ss.SGD(lambda t: 1 / (2 * (t + 1))), batch_size=sizes, steps=1000,
+                          initial=np.ones(11), sampling="without_replacement")  # fmt: skip
         return time.perf_counter() - begin
 
     assert min(once() for _ in range(3)) < 1.0
@@ -112,7 +113,7 @@ def test_a_thousand_steps_of_twelve_batch_sizes_take_less_than_a_second(diabetes
 
 def test_the_online_reference():
     problem = ss.LinearRegression([2.0, 1.0, 0.5], label_noise=0.5)
-    exact = gradient_variance(problem, 0.1, batch_sizes=[1, 7], steps=3, initial=[1.0, -1.0, 2.0])
+    exact = gradient_variance(problem, ss.SGD(0.1), batch_size=[1, 7], steps=3, initial=[1.0, -1.0, 2.0])
     s = 1 / np.array([1.0, 7.0])
     expected = [24.375 * s, 19.4315625 * s + 1.94875 * s**2,
                 15.7700914063 * s + 2.8476859375 * s**2 + 0.168715625 * s**3]  # fmt: skip
@@ -131,7 +132,7 @@ def test_online_regression_against_isserlis_entry_by_entry(case, rng, oracles):
         "all": ss.LinearRegression([1.0, 0.5, 0.2], u, 0.4, a / 3, gamma),
     }[case]
     w0 = np.array([0.5, 1.0, -1.0])
-    exact = gradient_variance(problem, schedule, batch_sizes=[2], steps=3, initial=w0)
+    exact = gradient_variance(problem, ss.SGD(schedule), batch_size=[2], steps=3, initial=w0)
     # the data law again, from the definition: x~ = x + noise, y = u.x + noise
     seen = np.diag(problem.covariance) if problem.covariance.ndim == 1 else problem.covariance
     k, decay = seen.copy(), problem.hessian() * 0
@@ -159,7 +160,7 @@ def test_online_regression_against_sampling(rng, assert_within_sigma):
     a, b_in, gamma = np.array([[1.0, 0.3], [0.3, 0.5]]), np.array([[0.2, -0.1], [-0.1, 0.4]]), GAMMA
     u, sigma, b, groups, runs = np.array([1.0, -1.0]), 0.3, 3, 100, 2000
     problem = ss.LinearRegression(a, u, sigma, b_in, gamma)
-    exact = gradient_variance(problem, schedule, batch_sizes=[b], steps=3, initial=[0.5, 1.0])
+    exact = gradient_variance(problem, ss.SGD(schedule), batch_size=[b], steps=3, initial=[0.5, 1.0])
     w = np.tile([0.5, 1.0], (groups * runs, 1))
     for t, rate in enumerate(RATES):
         clean = rng.normal(size=(len(w), b, 2)) @ np.linalg.cholesky(a).T
@@ -180,7 +181,7 @@ def test_a_quadratic_forgets_like_a_geometric_series():
     turn = np.array([[0.8, -0.6], [0.6, 0.8]])
     h, c = np.array([1.0, 0.25]), np.array([0.5, 2.0])
     problem = ss.Quadratic(turn @ np.diag(h) @ turn.T, turn @ np.diag(c) @ turn.T, minimum=[1.0, 2.0])
-    exact = gradient_variance(problem, 0.3, batch_sizes=[1, 5], steps=6, initial=[0.0, 0.0])
+    exact = gradient_variance(problem, ss.SGD(0.3), batch_size=[1, 5], steps=6, initial=[0.0, 0.0])
     away = turn.T @ -np.array([1.0, 2.0])
     for t in range(6):
         for column, b in enumerate((1, 5)):
@@ -192,8 +193,9 @@ def test_a_quadratic_forgets_like_a_geometric_series():
 
 
 def test_default_start_mode_and_shape(toy):
-    exact = gradient_variance(toy, 0.1, batch_sizes=3, steps=4)
-    again = gradient_variance(toy, 0.1, batch_sizes=[3], steps=4, initial=[0.0, 0.0], sampling="with_replacement")
+    exact = gradient_variance(toy, ss.SGD(0.1), batch_size=3, steps=4)
+    how = {"initial": [0.0, 0.0], "sampling": "with_replacement"}
+    again = gradient_variance(toy, ss.SGD(0.1), batch_size=[3], steps=4, **how)
     assert exact.gradient.shape == exact.full_gradient.shape == exact.loss.shape == (4, 1)
     np.testing.assert_array_equal(exact.gradient, again.gradient)
     assert exact.loss[0, 0] == pytest.approx(float(toy.loss(np.zeros(2))))
@@ -201,17 +203,70 @@ def test_default_start_mode_and_shape(toy):
 
 def test_learning_rates_are_asked_for_with_whole_numbers_from_zero(toy):
     asked = []
-    gradient_variance(toy, lambda t: asked.append(t) or 0.1, batch_sizes=[1], steps=3)
+    gradient_variance(toy, ss.SGD(lambda t: asked.append(t) or 0.1), batch_size=[1], steps=3)
     assert asked == [0, 1, 2] and all(type(t) is int for t in asked)
 
 
 def test_what_grows_beyond_double_precision_is_infinite(diabetes):
-    exact = gradient_variance(diabetes, 1.0, batch_sizes=[1, 442], steps=600, sampling="without_replacement")
+    exact = gradient_variance(diabetes, ss.SGD(1.0), batch_size=[1, 442], steps=600, sampling="without_replacement")
     assert np.isinf(exact.gradient[-1, 0]) and not np.isnan(exact.gradient).any()
 
 
 def test_other_problems_and_modes_are_refused_by_name(toy, networks):
     with pytest.raises(NotImplementedError, match=r"TwoLayerLinear.*gradient_variance_polynomial"):
-        gradient_variance(networks.scalar[0], 0.1, batch_sizes=[1], steps=2)
+        gradient_variance(networks.scalar[0], ss.SGD(0.1), batch_size=[1], steps=2)
     with pytest.raises(NotImplementedError, match="epoch_gradient_variance"):
-        gradient_variance(toy, 0.1, batch_sizes=[1], steps=2, sampling="epochs")
+        gradient_variance(toy, ss.SGD(0.1), batch_size=[1], steps=2, sampling="epochs")
+
+
+@pytest.mark.parametrize("kind", ["data", "wide data", "gaussian", "quadratic"])
+def test_linear_combinations_and_the_law_of_the_weights(kind, rng):
+    """Of B g_t, against the mean and the covariance of w_t from the noise of each example written out."""
+    if kind == "wide data":
+        x, y = rng.normal(size=(3, 4)), rng.normal(size=3)
+    else:
+        x, y = rng.normal(size=(7, 3)), rng.normal(size=7)
+    d, b, combination = x.shape[1], 2, rng.normal(size=(2, x.shape[1]))
+    root = rng.normal(size=(d, d))
+    problem = {"data": lambda: ss.DatasetRegression(x, y, weight_decay=0.1),
+               "wide data": lambda: ss.DatasetRegression(x, y),
+               "gaussian": lambda: ss.LinearRegression([1.0, 0.5, 0.2], np.ones(3), 0.4),
+               "quadratic": lambda: ss.Quadratic(root @ root.T, x.T @ x)}[kind]()
+    start = np.linspace(-1.0, 1.0, d)
+    found = gradient_variance(problem, ss.SGD(0.1), batch_size=[b], steps=4, initial=start, projection=combination)
+    mean, v, hessian = start, np.zeros((d, d)), problem.hessian()
+
+    def noise():
+        second = v + np.outer(mean, mean)
+        if kind == "quadratic":
+            return x.T @ x / b
+        if kind == "gaussian":
+            away = mean - 1.0
+            spread = v + np.outer(away, away)
+            a = np.diag([1.0, 0.5, 0.2])
+            return (a @ spread @ a + (np.trace(a @ spread) + 0.16) * a) / b
+        each = np.zeros((d, d))
+        full = x.T @ x / len(x)
+        for xi, yi in zip(x, y, strict=True):  # the noise is (D_i w - c_i), affine in w
+            turn, shift = np.outer(xi, xi) - full, yi * xi - x.T @ y / len(x)
+            cross = np.outer(turn @ mean, shift)
+            each += turn @ second @ turn.T - cross - cross.T + np.outer(shift, shift)
+        return each / len(x) / b
+
+    for t in range(4):
+        n = noise()
+        spread = combination @ (hessian @ v @ hessian + n) @ combination.T
+        assert found.gradient[t, 0] == pytest.approx(np.trace(spread), rel=1e-10)
+        full = np.trace(combination @ hessian @ v @ hessian @ combination.T)
+        assert found.full_gradient[t, 0] == pytest.approx(full, rel=1e-10, abs=1e-15)
+        np.testing.assert_allclose(found.mean[t], mean, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(found.covariance[t, 0], v, rtol=1e-9, atol=1e-13)
+        mean, v = mean - 0.1 * problem.gradient(mean), (np.eye(d) - 0.1 * hessian) @ v @ (np.eye(d) - 0.1 * hessian)
+        v = v + 0.01 * n
+    polynomial = ss.solver.gradient_variance_polynomial(problem, ss.SGD(0.1), step=3, initial=start,
+                                                        projection=combination)
+    assert float(polynomial(b)) == pytest.approx(found.gradient[3, 0], rel=1e-10)
+    assert np.all(polynomial.coefficients >= 0)
+    row = gradient_variance(problem, ss.SGD(0.1), batch_size=b, steps=2, initial=start, projection=combination[0])
+    other = gradient_variance(problem, ss.SGD(0.1), batch_size=b, steps=2, initial=start, projection=combination[1])
+    np.testing.assert_allclose(row.gradient + other.gradient, found.gradient[:2], rtol=1e-12)

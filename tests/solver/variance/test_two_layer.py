@@ -9,7 +9,8 @@ import pytest
 from scipy import special
 
 import sgdsim as ss
-from sgdsim.solver import gradient_variance_polynomial, layer_gradient_variance, leading_variance_coefficient
+from sgdsim.solver import gradient_variance_polynomial
+from sgdsim.solver.variance import layer_gradient_variance, leading_variance_coefficient
 from sgdsim.solver.variance.two_layer import _Words
 from sgdsim.solver.variance.wick import Factor, mean_of_traces, variance_of
 
@@ -26,7 +27,7 @@ REFERENCE = {
 
 def at(case, step, quantity="gradient", rate=0.1):
     problem, initial = case
-    return gradient_variance_polynomial(problem, rate, step=step, initial=initial, quantity=quantity)
+    return gradient_variance_polynomial(problem, ss.SGD(rate), step=step, initial=initial, quantity=quantity)
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -162,7 +163,7 @@ def test_a_case_takes_less_than_two_seconds():
 
     def once():
         begin = time.perf_counter()
-        gradient_variance_polynomial(problem, 0.1, step=1)
+        gradient_variance_polynomial(problem, ss.SGD(0.1), step=1)
         return time.perf_counter() - begin
 
     assert min(once() for _ in range(3)) < 2.0
@@ -212,10 +213,10 @@ def test_the_first_coefficient_at_any_time(networks):
     for case, steps in cases:
         for t in range(steps):
             pair = at(case, t)
-            first = leading_variance_coefficient(case[0], 0.1, step=t, initial=case[1])
+            first = leading_variance_coefficient(case[0], ss.SGD(0.1), step=t, initial=case[1])
             np.testing.assert_allclose(first, [p.coefficients[1] for p in pair], rtol=1e-13)
     problem, initial = networks.square
-    np.testing.assert_allclose(leading_variance_coefficient(problem, 0.1, step=2, initial=initial),
+    np.testing.assert_allclose(leading_variance_coefficient(problem, ss.SGD(0.1), step=2, initial=initial),
                                [4.54573143963, 5.93337129212], rtol=2e-12)  # fmt: skip
 
 
@@ -231,33 +232,33 @@ def test_the_first_coefficient_of_a_deep_network():
         return full_gradient(w - rate * z * full_gradient(w))
 
     slope = (after(1 + 1e-5) - after(1 - 1e-5)) / 2e-5
-    exact = leading_variance_coefficient(problem, rate, step=1, initial=w)
+    exact = leading_variance_coefficient(problem, ss.SGD(rate), step=1, initial=w)
     np.testing.assert_allclose(exact, 2 * after(1.0) ** 2 + 2 * slope**2, rtol=1e-8)
-    start = leading_variance_coefficient(problem, rate, step=0, initial=w)
+    start = leading_variance_coefficient(problem, ss.SGD(rate), step=0, initial=w)
     np.testing.assert_allclose(start, 2 * full_gradient(w) ** 2)
     assert np.abs(exact / (2 * after(1.0) ** 2) - 1).max() > 0.1  # the comparison sees the second term
 
 
 def test_large_batches_approach_the_first_coefficient(networks):
     for case in (networks.square, networks.wide):
-        pair, first = at(case, 1), leading_variance_coefficient(case[0], 0.1, step=1, initial=case[1])
+        pair, first = at(case, 1), leading_variance_coefficient(case[0], ss.SGD(0.1), step=1, initial=case[1])
         for polynomial, limit in zip(pair, first, strict=True):
             assert 1e6 * polynomial(1e6) == pytest.approx(limit, rel=1e-5)
 
 
 def test_for_quadratic_losses_it_is_the_first_of_all_coefficients(toy):
     for sampling in ("with_replacement", "without_replacement"):
-        whole = gradient_variance_polynomial(toy, 0.25, step=5, sampling=sampling)
-        first = leading_variance_coefficient(toy, 0.25, step=5, sampling=sampling)
+        whole = gradient_variance_polynomial(toy, ss.SGD(0.25), step=5, sampling=sampling)
+        first = leading_variance_coefficient(toy, ss.SGD(0.25), step=5, sampling=sampling)
         assert first.shape == (1,) and first[0] == whole.coefficients[1]
 
 
 def test_a_float_stands_for_its_shortest_decimal(networks):
     problem, initial = networks.scalar
-    as_float = gradient_variance_polynomial(problem, lambda t: 0.1, step=2, initial=initial)
-    as_fraction = gradient_variance_polynomial(problem, lambda t: F(1, 10), step=2, initial=initial)
+    as_float = gradient_variance_polynomial(problem, ss.SGD(lambda t: 0.1), step=2, initial=initial)
+    as_fraction = gradient_variance_polynomial(problem, ss.SGD(lambda t: F(1, 10)), step=2, initial=initial)
     assert as_float.inner.exact == as_fraction.inner.exact
-    other = gradient_variance_polynomial(problem, lambda t: F(1, 10) + F(1, 10**6), step=2, initial=initial)
+    other = gradient_variance_polynomial(problem, ss.SGD(lambda t: F(1, 10) + F(1, 10**6)), step=2, initial=initial)
     assert other.inner.exact != as_fraction.inner.exact
 
 
@@ -265,7 +266,7 @@ def test_the_start_may_be_a_vector_or_the_default(networks):
     problem, initial = networks.wide
     flat = at((problem, problem.flatten(*initial)), 1)
     np.testing.assert_array_equal(flat.inner.coefficients, at(networks.wide, 1).inner.coefficients)
-    default = gradient_variance_polynomial(problem, 0.1, step=0)
+    default = gradient_variance_polynomial(problem, ss.SGD(0.1), step=0)
     np.testing.assert_allclose([p.coefficients[1] for p in default],
                                layer_gradient_variance(problem, problem.default_start), rtol=1e-13)  # fmt: skip
 
@@ -276,10 +277,10 @@ def test_what_has_no_exact_polynomial_is_refused_by_name(networks):
     with pytest.raises(NotImplementedError, match="step 4"):
         at(networks.scalar, 4)
     with pytest.raises(NotImplementedError, match="DeepLinear"):
-        gradient_variance_polynomial(ss.DeepLinear([[[1.0]], [[1.0]], [[1.0]]]), 0.1, step=0)
+        gradient_variance_polynomial(ss.DeepLinear([[[1.0]], [[1.0]], [[1.0]]]), ss.SGD(0.1), step=0)
     with pytest.raises(NotImplementedError, match="Quadratic"):
         layer_gradient_variance(ss.Quadratic([1.0], [1.0]), [1.0])
     rng = np.random.default_rng(0)
     large = ss.TwoLayerLinear(rng.normal(size=(50, 50)), rng.normal(size=(50, 50)))
     with pytest.raises(ValueError, match=r"2000 parameters.*5000"):
-        leading_variance_coefficient(large, 0.1, step=0)
+        leading_variance_coefficient(large, ss.SGD(0.1), step=0)

@@ -1,0 +1,1 @@
+"""The run itself: compiled segments, sums merged on the host, what comes out."""

@@ -1,0 +1,1 @@
+"""Adam under mini-batch noise: bias, covariance, digits."""

@@ -1,0 +1,1 @@
+"""Strength of minibatch noise in SGD: its figures and tables."""

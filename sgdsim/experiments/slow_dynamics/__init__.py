@@ -1,0 +1,1 @@
+"""Slow dynamics of adaptive optimizers along minima."""

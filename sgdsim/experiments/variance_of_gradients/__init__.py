@@ -1,0 +1,1 @@
+"""The impact of the mini-batch size on the variance of gradients."""

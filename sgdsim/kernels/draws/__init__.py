@@ -1,0 +1,1 @@
+"""Random numbers for a whole block of chains: normals, chi-square variables, subsets of examples."""

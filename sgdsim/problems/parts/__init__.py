@@ -1,0 +1,1 @@
+"""What several problems are made of: example losses, layers, modules of flax, residuals."""

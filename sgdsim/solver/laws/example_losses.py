@@ -1,0 +1,102 @@
+"""Networks and a user's own loss of one example, on a finite data set: by automatic differentiation."""
+
+from __future__ import annotations
+
+import math
+from typing import Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgdsim._types import Matrix, Params, Vector
+from sgdsim.problems import FlaxNetwork, FromLoss
+from sgdsim.problems.parts.example_losses import ExampleLosses
+from sgdsim.problems.parts.flax_modules import output_shape
+from sgdsim.solver.laws.law import DataLaw
+from sgdsim.solver.noise.factor import NoiseFactor
+from sgdsim.solver.noise.subset import spread
+
+TOGETHER = 64  # examples differentiated side by side
+
+L = TypeVar("L", bound=ExampleLosses)
+
+
+class DifferentiatedLosses(DataLaw[L], Generic[L]):
+    """The gradient of every example."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers one prediction has."""
+        return 1
+
+    @property
+    def likelihood(self) -> bool:
+        """Whether the loss is a negative log-likelihood."""
+        return False
+
+    def label_covariance(self, w: Vector) -> Matrix | float:
+        """The share of fresh label noise in the noise of one example."""
+        return 0.0
+
+    def noise_covariance(self, w: Vector, batch_size: int, factor: NoiseFactor) -> Matrix:
+        """The factor f times the covariance of the examples' gradients, and the labels' share over b."""
+        with jax.enable_x64(True):
+            drawn = spread(np.asarray(_example_gradients(self.problem, w)))
+        return factor.of(float(batch_size)) * drawn + self.label_covariance(w) / batch_size
+
+
+class OwnLoss(DifferentiatedLosses[FromLoss]):
+    """All noise is in the loss."""
+
+
+class NetworkLoss(DifferentiatedLosses[FlaxNetwork]):
+    """A network's outputs and targets are known apart, so that labels can be noisy."""
+
+    @property
+    def noise_floor(self) -> float:
+        """sigma^2 / 2 for each output."""
+        return float(self.problem.noise_floor)
+
+    @property
+    def outputs(self) -> int:
+        """As the network has."""
+        return math.prod(output_shape(self.problem.network, self.problem.features))
+
+    @property
+    def likelihood(self) -> bool:
+        """Cross-entropy is one."""
+        return self.problem.loss_name == "cross_entropy"
+
+    def slopes(self, w: Vector) -> Matrix:
+        """Of a network with one output."""
+        if self.outputs != 1:
+            return super().slopes(w)
+        with jax.enable_x64(True):
+            return np.asarray(_output_gradients(self.problem, w))[:, 0]
+
+    def label_covariance(self, w: Vector) -> Matrix | float:
+        """sigma^2 times the mean square of the outputs' gradients."""
+        sigma = float(self.problem.label_noise)
+        if sigma == 0:
+            return 0.0
+        with jax.enable_x64(True):
+            j = np.asarray(_output_gradients(self.problem, w)).reshape(-1, len(w))
+        return sigma**2 * j.T @ j / self.problem.n_examples
+
+
+@jax.jit
+def _example_gradients(problem: ExampleLosses, w: Params) -> jax.Array:
+    """Shape (n, D)."""
+    data = (problem.features, problem.targets)
+    return jax.lax.map(lambda xy: problem.example_gradient(w, xy), data, batch_size=TOGETHER)
+
+
+@jax.jit
+def _output_gradients(problem: FlaxNetwork, w: Params) -> jax.Array:
+    """The derivatives of every example's outputs, shape (n, outputs, D)."""
+
+    def slopes(x: jax.Array) -> jax.Array:
+        return jax.jacrev(lambda v: problem.network.predict(v, x[None]).ravel())(w)
+
+    return jax.lax.map(slopes, jnp.asarray(problem.features), batch_size=TOGETHER)

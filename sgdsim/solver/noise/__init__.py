@@ -1,0 +1,1 @@
+"""The covariance of a minibatch gradient, from the data law alone."""

@@ -1,0 +1,101 @@
+"""Gradient noise of batches from a finite data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+
+from sgdsim._types import Matrix, Vector
+from sgdsim.solver.noise.cumulants import Cumulants
+from sgdsim.solver.noise.factor import NoiseFactor
+
+
+def spread(gradients: np.ndarray) -> Matrix:
+    """The covariance of the rows of `gradients` (n, D): of one example's gradient."""
+    centred = gradients - gradients.mean(axis=0)
+    return centred.T @ centred / len(centred)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SubsetNoise:
+    r"""Least squares on batches of a finite data set of any distribution [99, 108, 116].
+
+    $$C = f \Big( \tfrac1n \sum_i (r_i^2 + x_i^\top \Sigma x_i) x_i x_i^\top - \hat A \Sigma \hat A
+          - \bar g \bar g^\top \Big) + \tfrac{\sigma^2}{b} \hat A .$$
+
+    r_i are the residuals at the mean, gbar the data gradient there, f the noise factor of b; fresh label noise sigma
+    is not thinned by it. Applied in O(n D^2).
+    """
+
+    features: np.ndarray
+    residuals: Vector
+    label_noise: float
+    batch_size: int
+    factor: NoiseFactor
+
+    @cached_property
+    def thinning(self) -> float:
+        """The factor f: 1/b, or c_b."""
+        return self.factor.of(float(self.batch_size))
+
+    @cached_property
+    def data_hessian(self) -> Matrix:
+        """A^ = X'X / n."""
+        return self.features.T @ self.features / len(self.features)
+
+    @cached_property
+    def additive(self) -> Matrix:
+        """C at Sigma = 0."""
+        drawn = spread(self.features * self.residuals[:, None])
+        return self.thinning * drawn + self.label_noise**2 / self.batch_size * self.data_hessian
+
+    @property
+    def carrier(self) -> Matrix:
+        """A^, or 0 when every batch is the whole data set."""
+        return self.data_hessian * float(self.thinning > 0 or self.label_noise > 0)
+
+    def linear(self, sigma: np.ndarray) -> np.ndarray:
+        """The factor f times X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^."""
+        if self.thinning == 0:
+            return np.zeros_like(sigma)
+        x = self.features
+        flat = np.reshape(sigma, (-1, *np.shape(sigma)[-2:]))
+        drawn = np.stack([(x * np.sum((x @ s) * x, axis=1)[:, None]).T @ x for s in flat]) / len(x)
+        return self.thinning * (np.reshape(drawn, np.shape(sigma)) - self.data_hessian @ sigma @ self.data_hessian)
+
+    def restrict(self, basis: Matrix) -> SubsetNoise:
+        """X V."""
+        return dataclasses.replace(self, features=self.features @ basis)
+
+    def cumulants(self, sigma: Matrix) -> Cumulants:
+        """Of batches of a finite data set, exactly, at the mean itself.
+
+        Without replacement fresh label noise counts as independent of which rows are drawn, to leading order.
+        """
+        x, n, gram = self.features, len(self.features), self.data_hessian
+        values, weights = np.zeros(1), np.ones(1)
+        if self.label_noise and self.factor.n_examples is None:
+            # Gauss-Hermite: three values of the label noise have its first five moments
+            values = np.sqrt(3) * self.label_noise * np.array([0.0, 1.0, -1.0])
+            weights = np.array([4.0, 1.0, 1.0]) / 6
+        higher = self.factor.cumulants(self.batch_size)
+        centre, d = x.T @ self.residuals / n, x.shape[1]
+        slope, third, covariance = (np.zeros((d, d)) for _ in range(3))
+        curvature, third_slope, fourth = (np.zeros((d, d, d)) for _ in range(3))
+        for value, weight in zip(values, weights / n, strict=True):
+            a = x * (self.residuals + value)[:, None] - centre
+            covariance += weight * a.T @ a
+            for i in range(d):
+                change = x[:, i, None] * x - gram[i]  # d a_i / d w
+                square = a[:, i, None] ** 2
+                slope[i] += 2 * self.thinning * weight * a[:, i] @ change
+                curvature[i] += self.thinning * weight * change.T @ change
+                third[i] += higher.third * weight * a[:, i] ** 2 @ a
+                bend = 2 * (a * a[:, i, None]).T @ change + (x * square).T @ x - square.sum() * gram
+                third_slope[i] += higher.third * weight * bend
+                fourth[i] += higher.fourth * weight * (a * square).T @ a
+        own = np.diag(covariance)[:, None, None]
+        fourth += higher.pairs * (own * covariance + 2 * covariance[:, :, None] * covariance[:, None, :])
+        return Cumulants(slope, curvature, third, third_slope, fourth)

@@ -1,0 +1,1 @@
+"""Shuffled epochs: the batches of one pass depend on each other."""

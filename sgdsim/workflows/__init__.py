@@ -1,0 +1,3 @@
+"""What users do with their own data: analyse a table, run a file."""
+
+from sgdsim.workflows.analyze import analyze as analyze

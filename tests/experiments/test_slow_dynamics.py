@@ -1,0 +1,57 @@
+"""The experiment on sparse recovery: its schedule, its repeated rows, its verdict, and where SGD ends."""
+
+import numpy as np
+import pytest
+
+import sgdsim as ss
+from sgdsim.experiments.slow_dynamics.diagonal_network import PLANS, final_decay, noise_law, repeated
+
+
+def test_the_rate_is_constant_and_then_falls_to_nothing():
+    schedule = final_decay(0.02, 1000)
+    rates = [float(schedule(step)) for step in (0, 699, 700, 850, 1000)]
+    np.testing.assert_allclose(rates, [0.02, 0.02, 0.02, 0.01, 0.0], rtol=1e-6)
+
+
+def test_repeated_rows_change_neither_loss_nor_noise():
+    problem = ss.DiagonalNetwork.random(100, 12, 3, seed=0)
+    same = repeated(problem, PLANS["smoke"])
+    w = np.random.default_rng(0).standard_normal(200)
+    assert same.n_examples == 60
+    for name in ("loss", "test_loss", "gradient"):
+        np.testing.assert_allclose(getattr(same, name)(w), getattr(problem, name)(w), rtol=1e-10)
+    np.testing.assert_allclose(same.hessian(w), problem.hessian(w), rtol=1e-10, atol=1e-10)
+
+
+def test_data_sets_of_all_sizes_rates_and_lengths_share_one_program(compilations):
+    def train(n, rate, steps):
+        problem = repeated(ss.DiagonalNetwork.random(100, n, 3, seed=n), PLANS["smoke"])
+        ss.simulate(problem, ss.SGD(final_decay(rate, steps)), batch_size=1, chains=1, steps=steps, statistics=(),
+                    progress=False)
+
+    train(12, 0.01, 30)
+    before = compilations()
+    train(20, 0.02, 50)
+    assert compilations() <= before + 1  # the schedule is traced once, for its shape; compiling counts more
+
+
+def test_the_noise_on_the_minima_is_held_and_would_be_refused(monkeypatch):
+    assert noise_law().verdict == "agree"
+    honest = ss.DiagonalNetwork.hessian
+    monkeypatch.setattr(ss.DiagonalNetwork, "hessian", lambda self, w: 1.08 * honest(self, w))
+    assert noise_law().verdict == "disagree"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("examples", [6, 12])
+def test_sgd_run_long_ends_at_the_least_l1_norm(examples):
+    """Where that norm has the teacher, and where it has not; the interpolation of least l2 norm is far away."""
+    problem = ss.DiagonalNetwork.random(40, examples, 2, seed=0)
+    run = ss.simulate(problem, ss.SGD(final_decay(0.01, 150_000)), batch_size=1, chains=4, steps=150_000, statistics=())
+    norms = np.abs(problem.effective(run.final.T)).sum(axis=0)
+    least = np.abs(ss.solver.manifold.basis_pursuit(problem.features, problem.targets)).sum()
+    smooth = np.abs(np.linalg.lstsq(problem.features, problem.targets, rcond=None)[0]).sum()
+    assert abs(norms.mean() / least - 1) < 0.02
+    assert smooth / least - 1 > 0.4
+    if examples == 12:
+        assert problem.test_loss(run.final.T).max() < 0.01
