@@ -114,13 +114,8 @@ def batch_gradients(
 
     # One chain's parameters side by side: batched products over a leading axis of chains.
     chains = (params.T, None if index is None else index.T, noise)
-    together = problem.slice_chains(problem.n_examples if index is None else len(index))
-    return jax.lax.map(gradient, chains, batch_size=_divisor(params.shape[1], together)).T
-
-
-def _divisor(chains: int, most: int) -> int:
-    """The largest divisor of `chains` up to `most`: a rest would be compiled as a second program."""
-    return next(size for size in range(min(chains, most), 0, -1) if chains % size == 0)
+    examples = problem.n_examples if index is None else len(index)
+    return problem.in_slices(gradient, chains, examples).T
 
 
 def network_kernel(

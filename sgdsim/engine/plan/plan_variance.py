@@ -20,7 +20,7 @@ from sgdsim.engine.plan.grid import batch_sizes, share
 from sgdsim.engine.plan.passes import cut_into_passes
 from sgdsim.engine.plan.plan import Plan
 from sgdsim.engine.plan.request import Request, check_request
-from sgdsim.engine.plan.schedule import Segment
+from sgdsim.engine.plan.schedule import CHUNK_NUMBERS, Segment
 from sgdsim.kernels import conditional_moments, scheduled_kernel
 from sgdsim.kernels.common_random_numbers import share_random_numbers
 from sgdsim.kernels.conditional_variance import ConditionalMoments
@@ -28,8 +28,7 @@ from sgdsim.kernels.linear_network import chain_by_chain
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems import Problem
 
-# About a second of work on two cores between updates of the progress bar, but some steps: a chunk copies all states.
-_CHUNK_NUMBERS = 2e8
+# Of a chunk, which copies all states: not too few.
 _CHUNK_STEPS = (8, 256)
 # Parameters of a block where gradients are products of matrices, and its least number of chains: few stay in the cache.
 _MATRIX_NUMBERS = 2**19
@@ -92,17 +91,18 @@ def plan_variance(
         passes = cut_into_passes(len(grid.points) * blocks.number, len(grid.points))
     return VariancePlan(
         problem=problem, request=request, points=grid.points, axes={}, kernels=tuple(kernels),
-        shared=shared, devices=chosen, mesh=mesh, blocks=blocks, passes=passes, segments=_chunks(request), begun=begun,
-        progress=progress, sizes=tuple(int(size[0]) for size in grid.batches), moments=moments,
+        shared=shared, devices=chosen, mesh=mesh, blocks=blocks, passes=passes,
+        segments=_chunks(request, chosen[0].platform), begun=begun, progress=progress,
+        sizes=tuple(int(size[0]) for size in grid.batches), moments=moments,
         common_random_numbers=common_random_numbers,
     )
 
 
-def _chunks(request: Request) -> list[Segment]:
+def _chunks(request: Request, platform: str) -> list[Segment]:
     """Steps that are taken in one go, all of them of one length but the last."""
     until = request.record[-1] + 1
     numbers = request.chains * request.dimension
-    length = int(min(until, np.clip(_CHUNK_NUMBERS / numbers, *_CHUNK_STEPS)))
+    length = int(min(until, np.clip(CHUNK_NUMBERS.get(platform, CHUNK_NUMBERS["cpu"]) / numbers, *_CHUNK_STEPS)))
     return [Segment(start, min(length, until - start), 1, True, 0, False, False) for start in range(0, until, length)]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 SNAPSHOTS = 8
 # About a second of work on two cores, or a few tenths on a GPU: the progress bar moves, float32 sums stay short.
-_CHUNK_NUMBERS = {"cpu": 2e8, "gpu": 1e10, "tpu": 1e10}
+CHUNK_NUMBERS = {"cpu": 2e8, "gpu": 1e10, "tpu": 1e10}
 _MAX_ROUNDS = 4096
 
 
@@ -70,7 +70,7 @@ def plan_segments(
     window = steps - burn_in
     snapshots = {burn_in + window * k // SNAPSHOTS for k in range(1, SNAPSHOTS + 1)} - {burn_in}
     recorded = set(record)
-    chunk = int(min(max(1, _CHUNK_NUMBERS.get(backend, 2e8) / numbers_per_step / thin), _MAX_ROUNDS)) * thin
+    chunk = int(min(max(1, CHUNK_NUMBERS.get(backend, 2e8) / numbers_per_step / thin), _MAX_ROUNDS)) * thin
     edges = sorted({0, burn_in, steps, *snapshots, *looks, *recorded, *(t + 1 for t in recorded)})
     for begin, end in itertools.pairwise(edges):
         measured = measure and begin >= burn_in

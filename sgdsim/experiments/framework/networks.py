@@ -55,7 +55,11 @@ def digits(n_train: int) -> Digits:
 
 
 def find_minimum(problem: FlaxNetwork, initial: Vector) -> Vector:
-    """A local minimum of the training loss in float64, by Newton steps in a trust region."""
+    """A local minimum of the training loss in float64, by Newton steps in a trust region.
+
+    Raises:
+        NotConverged: the gradient is not zero after 300 steps.
+    """
     with jax.enable_x64(True):
 
         def number(function: Callable[[jax.Array], jax.Array]) -> Callable[[Vector], np.ndarray]:
@@ -64,6 +68,9 @@ def find_minimum(problem: FlaxNetwork, initial: Vector) -> Vector:
         found = scipy.optimize.minimize(number(problem.loss), np.asarray(initial, np.float64), method="trust-exact",
                          jac=number(problem.gradient), hess=number(problem.hessian),
                          options={"gtol": 1e-9, "maxiter": 300})
+    if not found.success:
+        rest = abs(found.jac).max()
+        raise _checks.NotConverged(f"no minimum within {found.nit} Newton steps: the gradient is still {rest:.1e}")
     return found.x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,9 @@ from jaxtyping import PyTree
 from sgdsim import _checks
 from sgdsim._types import AnyArray, ArrayT
 
-# Numbers of one slice of chains: they stay in a core's cache.
-_SLICE_NUMBERS = 2**18
+# Numbers of one slice of chains: they stay in a core's cache, or fill a GPU.
+_CPU_NUMBERS = 2**18
+_GPU_NUMBERS = 2**28
 
 
 class ExampleLosses:
@@ -106,14 +108,29 @@ class ExampleLosses:
 
         return jax.grad(one)(jnp.asarray(w))
 
-    def slice_chains(self, examples: int) -> int:
-        """How many chains to take together when each looks at so many examples."""
-        return max(1, _SLICE_NUMBERS // (examples * self.slice_numbers + self.dimension))
+    def slice_chains(self, examples: int, numbers: int = _CPU_NUMBERS) -> int:
+        """How many chains to take together when each looks at so many examples and all may make so many numbers."""
+        return max(1, numbers // (examples * self.slice_numbers + self.dimension))
+
+    def in_slices(self, function: Callable[..., jax.Array], chains: PyTree, examples: int) -> jax.Array:
+        """`function` of every chain, the first axis of `chains` and of the result; slices bound the memory."""
+        number = len(jax.tree.leaves(chains)[0])
+
+        def with_numbers(numbers: int, chains: PyTree) -> jax.Array:
+            size = _slice_size(number, self.slice_chains(examples, numbers))
+            return jax.vmap(function)(chains) if size == number else jax.lax.map(function, chains, batch_size=size)
+
+        cpu, default = (functools.partial(with_numbers, numbers) for numbers in (_CPU_NUMBERS, _GPU_NUMBERS))
+        return jax.lax.platform_dependent(chains, cpu=cpu, default=default)
 
     def each_chain(self, function: Callable[[jax.Array], jax.Array], w: jax.Array, examples: int) -> jax.Array:
-        """`function` of every chain of w (D, *chains), chains last; a few chains at a time bound the memory."""
+        """`function` of every chain of w (D, *chains), chains last."""
         if w.ndim == 1:
             return function(w)
-        rows = w.reshape(self.dimension, -1).T
-        out = jax.lax.map(function, rows, batch_size=min(len(rows), self.slice_chains(examples)))
+        out = self.in_slices(function, w.reshape(self.dimension, -1).T, examples)
         return jnp.moveaxis(out, 0, -1).reshape(*out.shape[1:], *w.shape[1:])
+
+
+def _slice_size(chains: int, most: int) -> int:
+    """A large divisor of `chains` up to `most` (a rest would be compiled as a second program), or `most`."""
+    return next((size for size in range(min(chains, most), most // 2, -1) if chains % size == 0), min(chains, most))

@@ -62,6 +62,11 @@ def test_products_are_in_full_and_nothing_returns_to_the_host_within_a_segment(n
     assert not re.findall(r"stablehlo\.(custom_call|infeed|outfeed|send|recv)", text)
 
 
+def test_a_networks_chains_are_one_slice():
+    """On a CPU slices of chains follow one another; on a GPU nothing but blocks, rounds and steps is a loop."""
+    assert program(NETWORK, 8, "with_replacement", statistics=()).count("stablehlo.while") == 3
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_chains_stay_the_last_axis_of_a_step(name):
     """A factor of a matrix product may be read the other way round; whole blocks are not laid out again."""
