@@ -1,6 +1,7 @@
 """Every public name of sgdsim, re-exported."""
 
 from sgdsim import estimators as estimators
+from sgdsim import plots as plots
 from sgdsim import solver as solver
 from sgdsim import statistics as statistics
 from sgdsim import testing as testing

@@ -13,6 +13,7 @@ from sgdsim.comparisons.comparison import (
     AGREE,
     DEFAULT_GROUPS,
     DISAGREE,
+    OUT,
     POWER,
     UNDERPOWERED,
     Comparison,
@@ -28,7 +29,7 @@ from sgdsim.results.derive import Function, jackknifed
 
 _BOUND = re.compile(r"(?P<quantity>.+?)\s*(?P<sign>[<>])\s*(?P<bound>[-+\d.e]+)")
 _HOW = "decreases in|increases in|is linear in|is proportional to"
-_ALONG = re.compile(rf"(?P<quantity>.+?)\s+(?P<how>{_HOW})\s+(?P<axis>\w+)")
+_ALONG = re.compile(rf"(?P<quantity>.+?)\s+(?P<how>{_HOW})\s+(?P<inverse>1/)?(?P<axis>\w+)")
 _ZERO = re.compile(r"coefficient of (?:1/b|c_b)(?:\^(?P<power>\d+))? is zero")
 _REMEDY = "try 'test_loss < 0.3', 'test_loss decreases in batch_size' or 'trace(covariance) is linear in learning_rate'"
 
@@ -44,6 +45,7 @@ def claim(
     | `"test_loss < 0.3"`, `>` | one-sided: every entry, at every point |
     | `"test_loss decreases in batch_size"`, `increases in` | one-sided, of the differences of neighbours |
     | `"trace(covariance) is linear in learning_rate"`, `is proportional to` | two-sided, of distances from the line |
+    | `"trace(covariance) is proportional to 1/batch_size"`, `is linear in` | the same, over the reciprocal |
     | `"coefficient of 1/b^2 is zero"`, of a `PolynomialFit` | two-sided |
 
     Where a one-sided claim agrees, it is shown: a claim that is wrong, or only just true, does so with a probability of
@@ -94,6 +96,8 @@ def claim_of_sweep(
         return _bounded(measured.results, at, text, error_rate, derived)
     rate = _checks.between_0_and_1("error_rate", error_rate, "0.01 is the default")
     all_lines = lines(measured, found["quantity"], found["axis"], derived=derived)
+    if found["inverse"]:
+        all_lines = [line.inverted() for line in all_lines]
     level = 1 - (1 - rate) ** (1 / len(all_lines))
     if found["how"].endswith("creases in"):
         sign = 1.0 if found["how"].startswith("in") else -1.0
@@ -116,13 +120,17 @@ def claim_of_fit(
         highest = f"{measured.basis}^{measured.degree}"
         raise _checks.error("text", text, f"about a coefficient of {measured.basis} to {highest}",
                             "try 'coefficient of 1/b^2 is zero'")
-    value, stderr = float(measured.solution.coefficients[power - 1]), float(measured.stderr[power - 1])
+    place = int(np.flatnonzero(measured.powers == power)[0])
+    value, stderr = float(measured.solution.coefficients[place]), float(measured.stderr[place])
     smallest = measured.batch_sizes.min()
-    reach = float(measured(smallest)) / float(_basis(measured, smallest)) ** power  # were it the whole variance there
+    above = measured.solution.coefficients[0] if measured.constant else 0.0
+    # Were it all that varies there.
+    reach = float(measured(smallest) - above) / float(_basis(measured, smallest)) ** power
     threshold = sidak_threshold(rate, 1, 10**6)
     z = value / stderr if stderr > 0 else 0.0
     verdict = DISAGREE if abs(z) > threshold else AGREE if stderr <= POWER * abs(reach) else UNDERPOWERED
-    row = Row(text, value, stderr, 0.0, z, value / reach if reach else 0.0, verdict, threshold, 1)
+    verdict, note = (OUT, "the polynomial misses the data") if measured.misses else (verdict, "")
+    row = Row(text, value, stderr, 0.0, z, value / reach if reach else 0.0, verdict, threshold, 1, note)
     return Comparison([row], {}, rate, "", "", "as claimed")
 
 

@@ -41,6 +41,12 @@ class Line(NamedTuple):
         weight = 1 / self.y.stderr[:, None]
         return np.linalg.pinv(design * weight) * weight.T
 
+    def inverted(self) -> Line:
+        """The same values over 1/x."""
+        back = self.y._replace(value=self.y.value[::-1], bias=self.y.bias[::-1], errors=self.y.errors[:, ::-1],
+                               rounding=np.broadcast_to(self.y.rounding, self.y.value.shape)[::-1])
+        return Line(f"1/{self.axis}", 1 / self.x[::-1], back, self.at)
+
 
 def lines(
     sweep: SweepResult,

@@ -20,8 +20,9 @@ def fit_polynomial_of_sweep(
     *,
     non_negative: bool = False,
     derived: Mapping[str, Function] | None = None,
+    constant: bool = False,
 ) -> PolynomialFit:
-    """A quantity of a sweep over batch sizes as a polynomial in 1/b without constant term; see `fit_polynomial`.
+    """A quantity of a sweep over batch sizes as a polynomial in 1/b; see `fit_polynomial`.
 
     The batch sizes share their random numbers. The covariance of their errors is measured over groups of chains, and
     its inverse corrected for the number of groups (Hartlap, Simon and Schneider 2007).
@@ -33,6 +34,7 @@ def fit_polynomial_of_sweep(
         basis: "1/b" or "c_b"; None is what belongs to the sampling mode.
         non_negative: as for `fit_polynomial`.
         derived: functions by name, as for `compare`.
+        constant: as for `fit_polynomial`: True for `train_loss` and whatever else does not vanish as b grows.
 
     Raises:
         ValueError: other axes have several values, or there are too many batch sizes for the groups of chains.
@@ -49,6 +51,6 @@ def fit_polynomial_of_sweep(
     without = sweep.results[0].provenance.get("sampling") == "without_replacement"
     examples = None if sweep.problem is None else sweep.problem.n_examples
     chosen = basis or ("c_b" if without else "1/b")
-    return fit_polynomial(line.x, line.y.value, None, degree, chosen, non_negative=non_negative,
+    return fit_polynomial(line.x, line.y.value, None, degree, chosen, non_negative=non_negative, constant=constant,
                           n_examples=examples if chosen == "c_b" else None,
                           covariance=line.y.covariance() * (groups - 1) / (groups - sizes - 2))

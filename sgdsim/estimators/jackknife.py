@@ -25,11 +25,20 @@ class Estimate(NamedTuple):
         >>> value, stderr, (low, high) = result.derive(lambda covariance: np.trace(covariance))
         >>> bool(low < value < high)
         True
+        >>> print(ss.Estimate(0.0113, 0.0001, (0.0111, 0.0115)))
+        0.0113 ± 0.0001
     """
 
     value: np.ndarray | float
     stderr: np.ndarray | float
     interval: tuple[np.ndarray | float, np.ndarray | float]
+
+    def __str__(self) -> str:
+        """Value and standard error, each as far as it means something."""
+        if np.ndim(self.value):
+            return f"{np.array2string(np.asarray(self.value), precision=4)} ± " \
+                   f"{np.array2string(np.asarray(self.stderr), precision=1)}"
+        return f"{self.value:.4g} ± {self.stderr:.1g}"
 
 
 class Jackknife(NamedTuple):

@@ -14,6 +14,8 @@ from sgdsim.estimators.non_negative import NonNegative
 from sgdsim.estimators.weighted_least_squares import LeastSquares
 
 _REAL = 1e-9
+# A fit this bad by chance: once in ten thousand.
+_POOR = 1e-4
 
 
 def basis_value(batch_sizes: ArrayLike, basis: str, n: int | None) -> np.ndarray:
@@ -42,6 +44,7 @@ class PolynomialFit:
         degrees_of_freedom: data less free coefficients: those at the bound 0 are not free, and one of bounded size
             is free in part.
         solution: the least-squares solution behind it.
+        constant: whether there is a constant term beta_0, before the K others.
     """
 
     batch_sizes: np.ndarray
@@ -57,6 +60,12 @@ class PolynomialFit:
     chi_square: float
     degrees_of_freedom: float
     solution: LeastSquares | NonNegative
+    constant: bool = False
+
+    @property
+    def powers(self) -> np.ndarray:
+        """The powers of 1/b or c_b: 1 to K, from 0 with a constant term."""
+        return np.arange(0 if self.constant else 1, self.degree + 1)
 
     def __repr__(self) -> str:
         return (f"PolynomialFit(degree={self.degree}, basis={self.basis!r}, chi_square={self.chi_square:.4g}, "
@@ -86,7 +95,7 @@ class PolynomialFit:
             half = z * self.solution.error(rows)
             middle = rows @ self.solution.coefficients
             return (middle - half)[()], (middle + half)[()]
-        flat = rows.reshape(-1, self.degree)
+        flat = rows.reshape(-1, len(self.powers))
         limits = np.array([self.solution.limits(row, z) for row in flat]).reshape(*rows.shape[:-1], 2)
         return limits[..., 0][()], limits[..., 1][()]
 
@@ -98,22 +107,41 @@ class PolynomialFit:
         return float(scipy.special.chdtrc(self.degrees_of_freedom, self.chi_square))
 
     @property
+    def misses(self) -> bool:
+        """Whether chance does not explain, once in ten thousand, how far the data lie from the curve.
+
+        Judged at the degree that AICc prefers, too: the terms added for the band absorb part of a misfit. Few batch
+        sizes and small errors may leave no candidate high enough; then terms of the assumed sizes must reach the data.
+        """
+        chi_square, freedom = self.at_selected_degree()
+        poor = self.p_value < _POOR and scipy.special.chdtrc(freedom, chi_square) < _POOR
+        surprise = self.solution.surprise if isinstance(self.solution, LeastSquares) else self.chi_square
+        return bool(poor or scipy.special.chdtrc(len(self.batch_sizes), surprise) < _POOR)
+
+    def at_selected_degree(self) -> tuple[float, float]:
+        """Chi-square and degrees of freedom of the degree that AICc prefers; of the curve where none was chosen."""
+        chosen = {k: chi_square for k, chi_square, _ in self.aicc}
+        if self.selected_degree not in chosen:
+            return self.chi_square, self.degrees_of_freedom
+        return chosen[self.selected_degree], len(self.batch_sizes) - self.selected_degree - int(self.constant)
+
+    @property
     def stderr(self) -> np.ndarray:
-        """Standard error of each coefficient, (K,), bias included; with `non_negative` half the 95% interval / 1.96."""
+        """Standard error of each coefficient, bias included; with `non_negative` half the 95% interval / 1.96."""
         if isinstance(self.solution, LeastSquares):
-            return self.solution.error(np.eye(self.degree))
+            return self.solution.error(np.eye(len(self.powers)))
         low, high = self._coefficient_limits()
         return (high - low) / (2 * _normal(0.95))
 
     @property
     def identified(self) -> np.ndarray:
-        """Which coefficients the data tell from 0 at 95%, (K,)."""
+        """Which coefficients the data tell from 0 at 95%, one for each of `powers`."""
         low, high = self._coefficient_limits()
         return (low > 0) | (high < 0)
 
     @property
     def coefficients(self) -> np.ndarray:
-        """beta_1, ..., beta_K; NaN for each that the data do not identify. `coefficient(k)` says why."""
+        """beta_1, ..., beta_K, after beta_0 if there is one; NaN for each that the data do not identify."""
         return np.where(self.identified, self.solution.coefficients, np.nan)
 
     def coefficient(self, k: int) -> tuple[float, float]:
@@ -122,12 +150,14 @@ class PolynomialFit:
         Raises:
             ValueError: there is no such coefficient, or the data do not identify it.
         """
-        k = _checks.integer("k", k, high=self.degree, remedy=f"the coefficients are beta_1 to beta_{self.degree}")
-        if not self.identified[k - 1]:
-            known = ", ".join(f"beta_{i}" for i in np.flatnonzero(self.identified) + 1) or "none"
+        first = int(self.powers[0])
+        k = _checks.integer("k", k, low=first, high=self.degree,
+                            remedy=f"the coefficients are beta_{first} to beta_{self.degree}")
+        if not self.identified[k - first]:
+            known = ", ".join(f"beta_{i}" for i in self.powers[self.identified]) or "none"
             raise _checks.error("k", k, f"an identified coefficient ({known}): 0 is within the error of beta_{k}",
                                 "read the curve and its band, which the data do determine, or measure more")
-        return float(self.solution.coefficients[k - 1]), float(self.stderr[k - 1])
+        return float(self.solution.coefficients[k - first]), float(self.stderr[k - first])
 
     @property
     def b0(self) -> float:
@@ -136,7 +166,7 @@ class PolynomialFit:
         Infinite if it increases at the largest batch sizes. Read from the polynomial of degree `selected_degree`, which
         is smoother than the curve. It has no error of its own: look at the band.
         """
-        beta = self.selected_coefficients
+        beta = self.selected_coefficients[1 if self.constant else 0 :]
         reach = float(basis_value(self.batch_sizes.min(), self.basis, self.n_examples))
         slope = np.arange(1, len(beta) + 1) * beta * reach ** np.arange(len(beta))  # of u = x / reach
         if slope[np.flatnonzero(slope)[0] if slope.any() else 0] <= 0:
@@ -163,10 +193,11 @@ class PolynomialFit:
         """Rows of a table (k, beta_k, stderr, identified); those after the last that means something share one."""
         known, stderr = self.identified, self.stderr
         last = int(np.flatnonzero(known).max(initial=-1)) + 1
-        rows = [(str(k + 1), float(self.solution.coefficients[k]), f"{stderr[k]:.3g}", bool(known[k]))
-                for k in range(last)]  # fmt: skip
-        if last < self.degree:
-            rows.append((f"{last + 1}-{self.degree}" if last + 1 < self.degree else f"{last + 1}", math.nan, "", False))
+        rows = [(str(self.powers[i]), float(self.solution.coefficients[i]), f"{stderr[i]:.3g}", bool(known[i]))
+                for i in range(last)]  # fmt: skip
+        if last < len(self.powers):
+            low = int(self.powers[last])
+            rows.append((f"{low}-{self.degree}" if low < self.degree else f"{low}", math.nan, "", False))
         return rows
 
     def _heading(self) -> list[str]:
@@ -183,14 +214,14 @@ class PolynomialFit:
         if b.size and (b.min() < 1 or b.max() > high):
             bad = b.min() if b.min() < 1 else b.max()
             raise _checks.error("b", float(bad), f"from 1 to {high:g}", "a batch has at least one example, at most all")
-        return basis_value(b, self.basis, self.n_examples)[..., None] ** np.arange(1, self.degree + 1)
+        return basis_value(b, self.basis, self.n_examples)[..., None] ** self.powers
 
     def _coefficient_limits(self) -> tuple[np.ndarray, np.ndarray]:
         z = _normal(0.95)
         if isinstance(self.solution, LeastSquares):
-            half = z * self.solution.error(np.eye(self.degree))
+            half = z * self.solution.error(np.eye(len(self.powers)))
             return self.solution.coefficients - half, self.solution.coefficients + half
-        limits = np.array([self.solution.limits(row, z) for row in np.eye(self.degree)])
+        limits = np.array([self.solution.limits(row, z) for row in np.eye(len(self.powers))])
         return limits[:, 0], limits[:, 1]
 
 

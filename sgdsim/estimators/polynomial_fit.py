@@ -1,4 +1,4 @@
-"""Fit a polynomial without constant term in 1/b (or c_b) to variances measured at several batch sizes."""
+"""Fit a polynomial in 1/b (or c_b) to variances, or other numbers, measured at several batch sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import warnings
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
@@ -29,8 +28,8 @@ _POINTS = 48
 _SINGULAR = 1e-10
 # AICc lower by this much in the other basis is no chance: 150 to 1.
 _BETTER = 10.0
-# A fit this bad by chance: once in ten thousand.
-_POOR = 1e-4
+# Times the largest value: of a constant term's size nothing is assumed.
+_FREE = 1e3
 
 
 @functools.singledispatch
@@ -44,6 +43,7 @@ def fit_polynomial(
     n_examples: int | None = None,
     non_negative: bool = False,
     covariance: ArrayLike | None = None,
+    constant: bool = False,
 ) -> PolynomialFit:
     r"""The variance of the gradient as a polynomial in 1/b, with an honest confidence band.
 
@@ -67,6 +67,7 @@ def fit_polynomial(
             basis, and for nothing else here.
         covariance: covariance (not correlation) of the errors, shape (m, m), in the place of `stderr`: for common
             random numbers.
+        constant: add beta_0, for what does not vanish as b grows, such as a loss; not with `non_negative`.
 
     Of a `SweepResult` over batch sizes, any quantity: `fit_polynomial(sweep, "trace(noise_covariance)")`, see
     `fit_polynomial_of_sweep`.
@@ -100,34 +101,40 @@ def fit_polynomial(
     b, y, errors = _check_data(batch_sizes, variance, stderr, covariance)
     basis, n = _check_basis(basis, n_examples, b)
     spread = errors if errors.ndim == 1 else np.sqrt(np.diagonal(errors))
-    weights = whitener(errors)
-    design = whiten(weights, _powers(basis_value(b, basis, n), max(len(b), _TERMS)))
+    if constant and non_negative:
+        raise _checks.error("constant", constant, "False with non_negative=True", "leave one of them out")
+    weights, first = whitener(errors), int(not constant)
+    x = basis_value(b, basis, n)
+    design = whiten(weights, _powers(x, max(len(b), _TERMS), first))
     target = whiten(weights, y)
     # One error is added: a value that happens to be small must not pass for a small variance.
-    sizes = _assumed_sizes((np.abs(y) + spread).max(), float(basis_value(b.min(), basis, n)))
+    sizes = _assumed_sizes((np.abs(y) + spread).max(), float(x.max()))
+    if constant:  # what varies is what lies above the value at infinite b; of that value nothing is assumed
+        varies = (np.ptp(y) + spread.max()) / max(1 - x.min() / x.max(), np.finfo(float).eps)
+        sizes = np.append(_FREE * (np.abs(y) + spread).max(), _assumed_sizes(varies, float(x.max())))
     aicc: tuple[tuple[int, float, float], ...] = ()
     solution: LeastSquares | NonNegative
     if degree is not None:
-        chosen = _checks.integer("degree", degree, high=len(b),
+        chosen = _checks.integer("degree", degree, high=len(b) - int(constant),
                                  remedy=f"{len(b)} batch sizes determine at most {len(b)} coefficients")
-        solution = (NonNegative if non_negative else weighted_least_squares)(design[:, :chosen], target)
+        solution = (NonNegative if non_negative else weighted_least_squares)(design[:, : chosen + 1 - first], target)
         preferred = solution.coefficients
     elif non_negative:
         chosen, solution = _TERMS, NonNegative(design[:, :_TERMS], target, sizes)
         preferred = solution.coefficients
     else:
-        aicc = _candidates(design, target, b)
+        aicc = _candidates(design, target, b, constant)
         chosen = min(aicc, key=lambda row: row[2])[0]
-        preferred = weighted_least_squares(design[:, :chosen], target).coefficients
-        between = _powers(basis_value(np.geomspace(b.min(), b.max(), _POINTS), basis, n), _TERMS)
-        solution = bounded_bias_least_squares(design[:, :_TERMS], target, between, sizes)
+        preferred = weighted_least_squares(design[:, : chosen + 1 - first], target).coefficients
+        between = _powers(basis_value(np.geomspace(b.min(), b.max(), _POINTS), basis, n), _TERMS, first)
+        solution = bounded_bias_least_squares(design[:, : len(sizes)], target, between, sizes)
     fit = PolynomialFit(
         batch_sizes=b,
         variance=y,
         variance_stderr=spread,
         basis=basis,
         n_examples=n,
-        degree=len(solution.coefficients),
+        degree=len(solution.coefficients) - int(constant),
         selected_degree=chosen,
         selected_coefficients=preferred,
         aicc=aicc,
@@ -135,33 +142,37 @@ def fit_polynomial(
         chi_square=solution.chi_square,
         degrees_of_freedom=len(b) - solution.parameters,
         solution=solution,
+        constant=constant,
     )
     _warn_if_poor(fit, weights, target)
     return fit
 
 
-def _powers(x: np.ndarray, degree: int) -> np.ndarray:
-    return x[:, None] ** np.arange(1, degree + 1)
+def _powers(x: np.ndarray, degree: int, first: int = 1) -> np.ndarray:
+    return x[:, None] ** np.arange(first, degree + 1)
 
 
 def _assumed_sizes(variance: float, x: float) -> np.ndarray:
     return variance * _DECAY ** np.arange(_TERMS) / x ** np.arange(1, _TERMS + 1)
 
 
-def _candidates(design: np.ndarray, target: np.ndarray, b: np.ndarray) -> tuple[tuple[int, float, float], ...]:
+def _candidates(
+    design: np.ndarray, target: np.ndarray, b: np.ndarray, constant: bool
+) -> tuple[tuple[int, float, float], ...]:
     """(degree, chi-square, AICc) of every degree that leaves AICc a degree of freedom."""
-    m = len(b)
-    if m < 3:
-        raise _checks.error("batch_sizes", b, "at least 3 batch sizes to choose a degree from", "give degree=1")
+    m, extra = len(b), int(constant)
+    if m < 3 + extra:
+        raise _checks.error("batch_sizes", b, f"at least {3 + extra} batch sizes to choose a degree from",
+                            "give degree=1")
     rows = []
-    highest = min(m - 2, _HIGHEST)
+    highest = min(m - 2, _HIGHEST + extra)  # coefficients
     q, _ = np.linalg.qr(design[:, :highest] / np.linalg.norm(design[:, :highest], axis=0))
     rest = target
     for k in range(1, highest + 1):
         rest = rest - q[:, k - 1] * (q[:, k - 1] @ rest)
         chi_square = float(rest @ rest)
-        rows.append((k, chi_square, chi_square + 2 * k + 2 * k * (k + 1) / (m - k - 1)))
-    return tuple(rows)
+        rows.append((k - extra, chi_square, chi_square + 2 * k + 2 * k * (k + 1) / (m - k - 1)))
+    return tuple(rows[extra:])
 
 
 def _check_data(
@@ -207,34 +218,31 @@ def _check_basis(basis: str | None, n_examples: int | None, b: np.ndarray) -> tu
 
 
 def _warn_if_poor(fit: PolynomialFit, weights: np.ndarray, target: np.ndarray) -> None:
-    # At the degree that AICc prefers: the terms added for the band would absorb part of the misfit.
-    chosen = {k: chi_square for k, chi_square, _ in fit.aicc}
-    degree = fit.selected_degree
-    chi_square = chosen.get(degree, fit.chi_square)
-    freedom = len(target) - degree if chosen else fit.degrees_of_freedom
+    chosen, degree, extra = bool(fit.aicc), fit.selected_degree, int(fit.constant)
+    chi_square, freedom = fit.at_selected_degree()
     n, other, better, text = fit.n_examples, BASES[1 - BASES.index(fit.basis)], False, ""
     if n is not None and fit.batch_sizes.max() < n:
         columns = max(len(target), degree)
-        design = whiten(weights, _powers(basis_value(fit.batch_sizes, other, n), columns))
+        design = whiten(weights, _powers(basis_value(fit.batch_sizes, other, n), columns, 1 - extra))
         if chosen:
-            rivals = {k: (chi, aicc) for k, chi, aicc in _candidates(design, target, fit.batch_sizes)}
+            rivals = {k: (chi, aicc) for k, chi, aicc in _candidates(design, target, fit.batch_sizes, fit.constant)}
             rival = min(rivals, key=lambda k: rivals[k][1])
             better = rivals[rival][1] + _BETTER < min(row[2] for row in fit.aicc)
             found = rivals[rival][0]
         else:
             rival = degree
             solve = NonNegative if fit.non_negative else weighted_least_squares
-            found = solve(design[:, :degree], target).chi_square
+            found = solve(design[:, : degree + extra], target).chi_square
             better = found < chi_square
         text = f"; in {other} it is {found:.4g} at degree {rival}" + (f": use basis={other!r}" if better else "")
     elif fit.basis == "1/b":
         text = "; if the batches are subsets without replacement, use basis='c_b' and n_examples=n"
-    # Few batch sizes and small errors: no candidate is high enough, and nothing is known of the curve's fit.
-    poor = fit.p_value < _POOR and scipy.special.chdtrc(freedom, chi_square) < _POOR
-    if not (poor or (chosen and better)):
+    if not (fit.misses or (chosen and better)):
         return
     low = "coefficients below 0" if fit.non_negative else "too low a degree"
     cause = low if not chosen and not better else "the wrong basis"
+    if not fit.constant:
+        cause += ", a number that does not vanish as b grows (constant=True)"
     warnings.warn(
         f"the polynomial of degree {degree} in {fit.basis} misses the data: chi-square {chi_square:.4g} on {freedom} "
         f"degrees of freedom{text}. It may be {cause}, or the errors are too small.", stacklevel=4,

@@ -15,12 +15,15 @@ class LeastSquares(NamedTuple):
         root: F with F F' = E (beta - truth)(beta - truth)', shape (K, any); it keeps the condition number unsquared.
         chi_square: squared residuals in units of their errors.
         parameters: data less the expected chi-square.
+        surprise: the chi-square of data and assumed sizes of coefficients, with as many degrees of freedom as data; 0
+            where nothing was assumed.
     """
 
     coefficients: np.ndarray
     root: np.ndarray
     chi_square: float
     parameters: float
+    surprise: float = 0.0
 
     def error(self, rows: np.ndarray) -> np.ndarray:
         """Standard error of each linear combination, `rows` of shape (..., K)."""

@@ -154,3 +154,27 @@ def test_a_polynomial_of_one_term():
     assert abs(fit.solution.coefficients[0] - 1) < 4 * fit.stderr[0]
     assert ss.claim(fit, "coefficient of 1/b^2 is zero").agrees
     assert ss.claim(fit, "coefficient of 1/b is zero").disagrees
+
+
+def test_a_quantity_with_a_floor_needs_a_constant(sizes):
+    """The training loss is half the label noise and what the chains add: without beta_0 no polynomial is near it."""
+    with pytest.warns(UserWarning, match="does not vanish as b grows"):
+        without = ss.fit_polynomial(sizes, "train_loss")
+    assert without.misses and verdicts(ss.claim(without, "coefficient of 1/b is zero")) == ["out of regime"]
+    fit = ss.fit_polynomial(sizes, "train_loss", constant=True)
+    exact = [ss.predict(PROBLEM, ss.SGD(0.2), batch_size=b).train_loss for b in (5, 12, 24)]
+    low, high = fit.band([5, 12, 24], level=0.999)
+    assert not fit.misses and ((low < exact) & (exact < high)).all() and (high - low < 0.01 * np.array(exact)).all()
+    floor, stderr = fit.coefficient(0)
+    assert abs(floor - PROBLEM.label_noise**2 / 2) < 4 * stderr < 0.01 * floor
+    assert ss.claim(fit, "coefficient of 1/b is zero").disagrees
+
+
+def test_claims_over_the_reciprocal():
+    """Additive noise: the covariance is 1/b times a number, and not linear in b."""
+    quadratic = ss.Quadratic([1.0], example_noise_covariance=[1.0])
+    grid = ss.sweep(quadratic, ss.SGD(0.1), batch_size=[1, 2, 4, 8], chains=20_000, steps=250, burn_in=100)
+    assert ss.claim(grid, "covariance[0,0] is proportional to 1/batch_size").agrees
+    assert ss.claim(grid, "covariance[0,0] increases in 1/batch_size").agrees
+    assert ss.claim(grid, "covariance[0,0] is linear in batch_size").disagrees
+    assert ss.claim(grid, "covariance[0,0] is proportional to batch_size").disagrees

@@ -103,7 +103,7 @@ def assert_covers(hits, replications, points, highest=0.97):
 
 def preferred_and_two_more(design, target, rows, sizes):
     """The rule before this one."""
-    aicc = polynomial_fit._candidates(design, target, target)
+    aicc = polynomial_fit._candidates(design, target, target, False)
     degree = min(aicc, key=lambda row: row[2])[0] + 2
     return weighted_least_squares(design[:, : min(degree, len(target))], target)
 
@@ -350,3 +350,39 @@ def test_common_errors_need_their_covariance():
         apart.append(ss.fit_polynomial(b, y, stderr, degree=2).chi_square)
     assert abs(np.mean(joint) - 4) < 4.1 * math.sqrt(2 * 4 / 200)
     assert np.mean(apart) < 1
+
+
+@pytest.mark.parametrize("floor", [0.0, -3.0, 1e3])
+def test_a_constant_is_one_more_coefficient(rng, floor):
+    """The band covers, the constant is found, and adding to all data adds to beta_0 alone."""
+    b = np.array([1, 2, 3, 4, 6, 8, 16, 32, 64, 128.0])
+    exact = network_curve(b)
+    errors = 0.01 * exact
+    y = exact + errors * rng.standard_normal((400, len(b)))
+    between = np.array([1.5, 5, 20, 100])
+    inside, found = np.zeros(len(between)), []
+    for row in y:
+        fit = ss.fit_polynomial(b, row + floor, errors, constant=True)
+        low, high = fit.band(between)
+        inside += (low <= network_curve(between) + floor) & (network_curve(between) + floor <= high)
+        found.append((fit.solution.coefficients[0] - floor) / fit.stderr[0])
+    k = stats.norm.isf(1e-4 / 2 / len(between))
+    assert (np.abs(inside / 400 - 0.955) < 0.015 + k * math.sqrt(0.955 * 0.045 / 400)).all(), inside / 400
+    assert abs(np.mean(found)) < 0.3 + k / math.sqrt(400)
+
+
+def test_a_constant_and_a_chosen_degree():
+    b = np.array([1, 2, 4, 8, 16.0])
+    fit = ss.fit_polynomial(b, 5 + 3 / b + 2 / b**2, 1e-6 / b, degree=2, constant=True)
+    assert fit.coefficients == pytest.approx([5, 3, 2]) and fit.degree == 2 and fit.b0 == 1
+    assert fit.coefficient(0)[0] == pytest.approx(5) and "    0  " in fit.table()
+    with pytest.raises(ValueError, match="constant is True"):
+        ss.fit_polynomial(b, 5 + 3 / b, 1e-6 / b, non_negative=True, constant=True)
+
+
+def test_a_curve_that_cannot_reach_the_data_says_so():
+    """Four sizes leave no degree of freedom, but terms far larger than assumed would have to reach the data."""
+    b = np.array([2, 4, 8, 16])
+    with pytest.warns(UserWarning, match="misses the data"):
+        fit = ss.fit_polynomial(b, 0.125 + 0.01 / b, 1e-5 / b)
+    assert fit.misses and not ss.fit_polynomial(b, 0.01 / b, 1e-5 / b).misses
