@@ -19,6 +19,7 @@ from rich.table import Table
 import sgdsim as ss
 from sgdsim.cli.kept_programs import SWITCH
 from sgdsim.cli.printing import console
+from sgdsim.engine.plan.devices import local_devices
 
 EXTRAS = {
     "plots": ("matplotlib",),
@@ -55,6 +56,7 @@ def bench(as_json: bool) -> None:
         raise ValueError(
             f"there is no {runner}; the bench lives in the source checkout: git clone it, then `make bench`"
         )
+    local_devices()  # the bench is another process: what it cannot run on is said here
     table = 2 if as_json else None  # the file descriptor of standard error
     code = subprocess.run([sys.executable, str(runner)], check=False, stdout=table).returncode
     if as_json and code == 0:

@@ -16,6 +16,7 @@ from sgdsim.optimizers.sgd import SGD, heavy_ball
 from sgdsim.problems.base import Problem
 
 _RANK = 1e-13  # eigenvalues below this share of the largest are rounding
+_APART = 1e5  # scales beyond which a singular matrix has no eigenvector that can be told from rounding
 
 
 @spec
@@ -79,8 +80,31 @@ def inverse_curvature(problem: Problem) -> Any:
     if is_traced(hessian):
         return jnp.linalg.pinv(hessian, hermitian=True)
     hessian = np.asarray(hessian, np.float64)
-    values = np.linalg.eigvalsh(hessian)
+    scales = np.sqrt(np.clip(np.diag(hessian), 0, None))
+    scales[scales == 0] = scales.max() or 1.0
+    alike = hessian / np.outer(scales, scales)  # the sizes of parameters are units, not rank
+    values = np.linalg.eigvalsh(alike)
     if values[-1] <= 0 or values[0] < -1e-10 * values[-1]:
-        raise _checks.error("hessian", values[0], "without negative eigenvalues, and not 0",
+        raise _checks.error("hessian", np.linalg.eigvalsh(hessian)[0], "without negative eigenvalues, and not 0",
                             "Newton steps climb where the curvature is negative: use SGD")
-    return np.linalg.pinv(hessian, rcond=_RANK, hermitian=True)
+    if values[0] > _RANK * values[-1]:
+        return np.linalg.inv(alike) / np.outer(scales, scales)
+    return _pseudo_inverse(hessian)
+
+
+def _pseudo_inverse(hessian: np.ndarray) -> np.ndarray:
+    """Of a singular matrix; parameters without any curvature are left out before scales are compared."""
+    found, seen = np.zeros_like(hessian), np.flatnonzero(np.diag(hessian))
+    inside = np.ix_(seen, seen)
+    scales = np.sqrt(np.diag(hessian)[seen])
+    alike = hessian[inside] / np.outer(scales, scales)
+    values = np.linalg.eigvalsh(alike)
+    if values[0] > _RANK * values[-1]:
+        found[inside] = np.linalg.inv(alike) / np.outer(scales, scales)
+    elif scales.max() > _APART * scales.min():
+        raise _checks.error("hessian", scales.max() / scales.min(),
+                            f"at most {_APART:g}, the ratio of the scales of the parameters, where it is singular",
+                            "standardize the columns of the features, or drop what depends on others")
+    else:
+        found[inside] = np.linalg.pinv(hessian[inside], rcond=_RANK, hermitian=True)
+    return found

@@ -78,6 +78,7 @@ class FromLoss(ExampleLosses):
         if w.ndim != 1 or w.size == 0:
             raise _checks.error("start", start, f"of shape (D,) (got shape {w.shape})", "flatten the parameters")
         gamma = _checks.real("weight_decay", weight_decay, "a number", "use 0 for none; it may be negative")
+        _checks.finite_array("weight_decay", gamma, "use 0 for none")
         _check_loss(example_loss, w, x, y)
         if (test_features is None) != (test_targets is None):
             missing = "test_features" if test_features is None else "test_targets"

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim._specs import derived, set_field, spec
 from sgdsim._types import AnyArray, ArrayT, Matrix, apply, as_matrix, backend_of, inner, matmul
-from sgdsim.problems.parts.least_squares import least_squares
+from sgdsim.problems.parts.least_squares import solve_symmetric
 from sgdsim.problems.parts.weight_decay import check_decay, is_zero, penalty
 
 
@@ -102,7 +102,8 @@ class LinearRegression:
         """K^{-1} A u, shape (D,)."""
         if self.input_noise is None:
             return self.teacher
-        return least_squares(as_matrix(self.input_second_moment, self.dimension), apply(self.covariance, self.teacher))
+        k = as_matrix(self.input_second_moment, self.dimension)
+        return solve_symmetric(k, apply(self.covariance, self.teacher))
 
     @derived
     def residual_variance(self) -> float:
@@ -117,7 +118,7 @@ class LinearRegression:
         """The minimiser of the training loss, shape (D,)."""
         if is_zero(self.weight_decay):
             return self.effective_teacher
-        return least_squares(self.hessian(), apply(self.covariance, self.teacher))
+        return solve_symmetric(self.hessian(), apply(self.covariance, self.teacher))
 
     @property
     def dimension(self) -> int:

@@ -57,7 +57,13 @@ class Process:
     @cached_property
     def _sum(self) -> Matrix:
         """Sum over h >= 0 of F^h M; directions that never move have no variance."""
-        return np.linalg.lstsq(np.eye(len(self.step)) - self.step, self.state, rcond=None)[0]
+        units = np.sqrt(np.diag(self.state))
+        units[units == 0] = 1.0
+        still = np.eye(len(self.step)) - self.step
+        scaled = still / units[:, None] * units
+        if np.linalg.matrix_rank(scaled) == len(scaled):
+            return units[:, None] * np.linalg.solve(scaled, self.state / units[:, None])
+        return np.linalg.lstsq(still, self.state, rcond=None)[0]
 
     def _of_w(self, whole: np.ndarray) -> np.ndarray:
         d = len(self.mean)

@@ -33,7 +33,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("command", ["doctor", "reproduce fig4a --output {}", "analyze diabetes --output {}"])
+@pytest.mark.parametrize("command", ["doctor", "bench", "reproduce fig4a --output {}", "analyze diabetes --output {}"])
 def test_a_platform_that_is_not_there(command, tmp_path):
     said = complaint(shell(f"$SGDSIM {command.format(tmp_path)}", JAX_PLATFORMS="cuda"))
     assert "JAX_PLATFORMS is 'cuda'" in said and "unset it" in said

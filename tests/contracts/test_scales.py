@@ -1,9 +1,11 @@
 """Units are the user's choice: in others the answers are the same, transformed."""
 
+import jax
 import numpy as np
 import pytest
 
 import sgdsim as ss
+from sgdsim.optimizers.damped_newton import inverse_curvature
 
 X = np.random.default_rng(0).normal(size=(12, 2))
 Y = X @ [1.0, 2.0] + np.random.default_rng(1).normal(size=12)
@@ -71,3 +73,89 @@ def test_natural_gradient_keeps_its_digits_or_says_so(sigma):
         assert sigma <= 1e-6 and "fisher" in str(refused)
     else:
         np.testing.assert_allclose(np.diag(found), [0.0875 / 3, 0.175 / 3], rtol=2e-5)
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_columns_of_other_units_move_alike(power):
+    """What follows from a prediction, and optimizers that measure the curvature themselves."""
+    def answers(units):
+        back, steps = np.outer(units, units), ss.SGD(0.05, momentum=0.5, preconditioner=1 / units**2)
+        table, covariance = ss.DatasetRegression(X * units, Y), X.T @ X / 12 * back
+        law = ss.predict(table, steps, batch_size=4)
+        decayed = ss.LinearRegression(covariance, [1.0, 2.0] / units, 0.5, weight_decay=np.diag(0.1 * units**2))
+        newton = ss.predict(ss.LinearRegression(covariance, label_noise=0.5), ss.DampedNewton(0.1), batch_size=4)
+        with jax.enable_x64(True):
+            traced = np.asarray(ss.solver.stationary_law(table, steps, batch_size=4).covariance)
+        return {
+            "autocovariance": law.autocovariance(3)[0] * back,
+            "average": law.averaged(20).covariance * back,
+            "its limit": law.averaged(20).limit * back,
+            "exponential average": law.ema(0.9).covariance * back,
+            "Newton": newton.covariance * back,
+            "traced": traced * back,
+            "minimum under decay": decayed.minimum * units,
+        }
+
+    known, found = answers(np.ones(2)), answers(np.array([10.0**power, 1.0]))
+    for name, value in known.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-8, err_msg=name)
+
+
+def test_newton_leaves_out_what_has_no_curvature():
+    hessian = [[1e20, 0.0, 5e9], [0.0, 0.0, 0.0], [5e9, 0.0, 1.0]]
+    inverse = inverse_curvature(ss.Quadratic(hessian, np.zeros(3)))
+    exact = np.array([[1e-20, 0.0, -5e-11], [0.0, 0.0, 0.0], [-5e-11, 0.0, 1.0]]) / 0.75
+    np.testing.assert_allclose(inverse, exact, rtol=1e-13)
+    with pytest.raises(ValueError, match="standardize the columns"):
+        inverse_curvature(ss.Quadratic([[1e20, 1e10], [1e10, 1.0]], np.zeros(2)))
+
+
+@pytest.mark.parametrize("power", [-6, -2, 2, 6])
+def test_tails_in_units_of_single_columns(power):
+    units = np.array([10.0**power, 1.0])
+
+    def index(units):
+        problem = ss.LinearRegression(np.array([[1.0, 0.3], [0.3, 0.5]]) * np.outer(units, units), label_noise=0.5)
+        return ss.solver.tails.tail_index_by_particles(
+            problem, ss.SGD(0.7, preconditioner=1 / units**2), batch_size=2)
+
+    known, found = index(np.ones(2)), index(units)
+    assert abs(found.value - known.value) < 4 * np.hypot(found.stderr, known.stderr)
+
+
+def product(scale):
+    return lambda w: (w[0] * w[1] / scale**2 - 1) ** 2
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_manifolds_of_minima(power):
+    """Distances are measured against the parameters themselves: w = 1e-12 is not 0."""
+    scale, manifold = 10.0**power, ss.solver.manifold
+
+    def answers(unit):
+        start = unit * np.array([1.0, 2.0])
+        w = manifold.flow_to_minimum(product(unit), start)
+        ellipse = ss.Ellipse(a=2.0 * unit, b=unit)
+        sparse = np.array([[1.0, -0.3, 0.4, 0.9], [0.2, 0.8, -0.5, 0.1]])
+        network = ss.DiagonalNetwork(sparse, unit**2 * np.array([1.0, 0.5]))
+        late = manifold.flow_to_minimum(network, unit * np.linspace(0.5, 0.9, 8))
+        return {
+            "flow": w / unit,
+            "preconditioned": manifold.flow_to_minimum(ellipse, start, [1.0, 0.5]) / unit,
+            "projection": manifold.tangent_projection(product(unit), w),
+            "fixed point": manifold.slow_fixed_point(ellipse, ss.SGD(0.01), ellipse.point(1.0)) / unit,
+            "vertex": manifold.slow_fixed_point(network, ss.SGD(0.01), late, label_noise=0.1) / unit,
+            "basis pursuit": manifold.basis_pursuit(sparse, unit * np.array([1.0, 0.5])) / unit,
+            "in units of the features": manifold.basis_pursuit(unit * sparse, [1.0, 0.5]) * unit,
+        }
+
+    known, found = answers(1.0), answers(scale)
+    for name, value in known.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-7, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_a_point_off_the_manifold_is_refused_at_any_scale(power):
+    scale = 10.0**power
+    with pytest.raises(ValueError, match="on the manifold of minima"):
+        ss.solver.manifold.tangent_projection(ss.Ellipse(2.0 * scale, scale), [2.0 * scale, 0.1 * scale])

@@ -41,10 +41,14 @@ def basis_pursuit(features: ArrayLike, targets: ArrayLike) -> Vector:
         raise _checks.error("features", features, f"an n x d array (got shape {x.shape})", "one row an example")
     if y.shape != x.shape[:1]:
         raise _checks.error("targets", targets, f"of shape ({len(x)},) (got shape {y.shape})", "one target an example")
-    cost, signed = np.ones(2 * x.shape[1]), np.hstack([x, -x])
-    found = scipy.optimize.linprog(cost, A_eq=signed, b_eq=y, bounds=(0, None), method="highs")
+    rows = np.abs(x).max(axis=1)
+    rows[rows == 0] = 1.0
+    unit = np.abs(y / rows).max() or 1.0  # of the weights: the solver's tolerances are absolute
+    even = x / rows[:, None]
+    cost, signed = np.ones(2 * x.shape[1]), np.hstack([even, -even])
+    found = scipy.optimize.linprog(cost, A_eq=signed, b_eq=y / rows / unit, bounds=(0, None), method="highs")
     if found.status != 0:
         raise _checks.error("targets", targets, f"fitted exactly by some weights ({found.message})",
                             "drop examples that contradict each other")
     positive, negative = np.split(found.x, 2)
-    return positive - negative
+    return unit * (positive - negative)

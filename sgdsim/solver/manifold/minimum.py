@@ -16,7 +16,7 @@ from sgdsim._types import Matrix, Vector, as_matrix
 from sgdsim.solver.laws.table import LAWS, law_of
 from sgdsim.solver.manifold.derivatives import Landscape, LossFunction, expand, read_point
 
-ON = 1e-10  # of the loss a point may have above the manifold, relative to 1 + |w|^2 times the largest curvature
+ON = 1e-10  # of the loss a point may have above the manifold, relative to |w|^2 times the largest curvature
 RETURN = 20.0  # over the whole span of a path: rate at which what integration errors put off the manifold decays
 FLAT = 1e-8  # of the largest curvature: directions below it are tangent
 _POLISH = 8
@@ -120,7 +120,7 @@ def polish(landscape: Landscape, w: Vector, root: Matrix, rank: int | None = Non
         here = Minima.at(hessian, root, rank)
         step = here.inverse @ slope
         w = w - step
-        if np.linalg.norm(step) <= 1e-13 * (1 + np.linalg.norm(w)):
+        if np.linalg.norm(step) <= 1e-13 * np.linalg.norm(w):
             break
     return w, here
 
@@ -137,7 +137,7 @@ def settle(
     level, slope, hessian = local(landscape, w)
     here = Minima.at(hessian, root)
     gain = 0.5 * float(slope @ here.inverse @ slope)
-    scale = ON * (1 + float(w @ w)) * float(np.abs(hessian).max())
+    scale = ON * (float(w @ w) or 1.0) * float(np.abs(hessian).max())
     near = here.rank > 0 and gain <= scale
     settled, here = polish(landscape, w, root) if near else (w, here)
     if not near or np.linalg.eigvalsh(here.hessian)[0] < -FLAT * np.abs(here.hessian).max():

@@ -13,8 +13,8 @@ from sgdsim.problems.base import Problem
 from sgdsim.solver.manifold.derivatives import Loss, read_landscape, read_point
 from sgdsim.solver.manifold.minimum import FLAT, Minima, local, polish, root_of, settle
 
-_CLOSE = 1e-6  # of 1 + |w|: from here on Newton's steps are those of the flow, to its square
-_STILL = 1e-10  # of 1 + |w| times the largest curvature: a gradient that leaves flat directions flat
+_CLOSE = 1e-6  # of |w|: from here on Newton's steps are those of the flow, to its square
+_STILL = 1e-10  # of |w| times the largest curvature: a gradient that leaves flat directions flat
 _DOUBLINGS = 60
 _ROUNDING = 1e-12  # of the largest curvature, on the manifold
 
@@ -59,16 +59,18 @@ def flow_to_minimum(
         return -s @ local(landscape, point)[2]
 
     _, slope, hessian = local(landscape, w)
-    span = 1.0 / max(float(np.linalg.eigvalsh(root.T @ hessian @ root)[-1]), 1e-12)
+    start, steepest = float(np.linalg.norm(w)), float(np.linalg.eigvalsh(root.T @ hessian @ root)[-1])
+    span = 1.0 / steepest if steepest > 0 else 1.0
     for _ in range(_DOUBLINGS):
         _, slope, hessian = local(landscape, w)
         here = Minima.at(hessian, root)
-        size, steepest = 1 + np.linalg.norm(w), float(np.abs(hessian).max())
+        size, steepest = max(start, float(np.linalg.norm(w))) or 1.0, float(np.abs(hessian).max())
         still = np.linalg.norm(slope) <= _STILL * size * steepest
         near = np.linalg.norm(here.inverse @ slope) <= _CLOSE * size
         if here.rank and still and near and np.linalg.eigvalsh(hessian)[0] > -FLAT * steepest:
             return polish(landscape, w, root, here.rank)[0]
-        moved = scipy.integrate.solve_ivp(velocity, (0.0, span), w, method="LSODA", jac=turning, rtol=1e-11, atol=1e-13)
+        moved = scipy.integrate.solve_ivp(velocity, (0.0, span), w, method="LSODA", jac=turning, rtol=1e-11,
+                                          atol=1e-13 * size)
         if not moved.success or not np.isfinite(moved.y[:, -1]).all():
             break
         w, span = moved.y[:, -1], 2 * span

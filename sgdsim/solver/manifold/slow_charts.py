@@ -93,10 +93,10 @@ class LogSizes:
         chart = cls(problem, np.log(np.where(w == 0, 1.0, np.abs(w))), np.sign(w), basis, curvature, metric)
         size = float(w @ w)
         left = basis @ (problem.effective(w) - problem.best)
-        if not size or float(left @ left) > ON * (1 + size) ** 2:
+        if not size or float(left @ left) > ON * size**2:
             raise _checks.error("initial", initial, f"on the manifold of minima (a loss of {problem.data_loss(w):.3g} "
                                 "is left there)", "pass sgdsim.solver.manifold.flow_to_minimum(problem, initial)")
-        if problem.least_loss > ON * (1 + size) * curvature.max():
+        if problem.least_loss > ON * size**2 * curvature.max():
             raise _checks.error("problem", problem, "one whose minima fit every example (a loss of "
                                 f"{problem.least_loss:.3g} is left)",
                                 "with residuals left the noise is not that of the labels alone: use manifold.slow_sde")

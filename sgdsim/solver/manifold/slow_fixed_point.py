@@ -20,8 +20,8 @@ from sgdsim.solver.manifold.slow_setting import SlowSetting, bends_at, noise_lev
 _FIRST, _SHRINK = 0.03, 0.1  # epsilon at first, of the smallest root at the start, and from stage to stage
 _UNSTABLE = 1e-6  # of the largest curvature: a negative one beyond it is left
 _ROUNDS = 300
-_DIFFERENCE = 1e-4  # of 1 + |w|: step of central differences
-_LONGEST = 0.1  # step, relative to 1 + |w|
+_DIFFERENCE = 1e-4  # of |w|: step of central differences
+_LONGEST = 0.1  # step, relative to |w|
 _SHORTEST = 1e-14
 _SETTLED = 1e-11  # tangent slope, relative to all of it
 _STEEPEST = 1e9  # the largest entry of S that a linear programme tells from infinity, relative to the least
@@ -89,12 +89,13 @@ def _vertex(setting: SlowSetting, alpha: float, chart: LogSizes) -> Vector:
     problem, c = chart.problem, chart.curvature
     squares = chart.signs**2 * np.exp(2 * chart.start)
     fits = chart.basis @ problem.best
+    unit = np.abs(fits).max() or 1.0  # the tolerances of linear programmes are absolute
     signed = np.hstack([chart.basis, -chart.basis])
     bounds = [(0.0, None if sign else 0.0) for sign in chart.signs]
     for _ in range(_ROUNDS):
         s = chart.metric * setting.scale(setting.average(4 * alpha * c * squares))
         cost = c * np.minimum(s, _STEEPEST * s.min())
-        found = scipy.optimize.linprog(cost / cost.min(), A_eq=signed, b_eq=fits, bounds=bounds, method="highs")
+        found = scipy.optimize.linprog(cost / cost.min(), A_eq=signed, b_eq=fits / unit, bounds=bounds, method="highs")
         if found.status != 0:
             break
         kept = np.flatnonzero(found.x)
@@ -137,19 +138,20 @@ def _descend(setting: SlowSetting, alpha: float, w: Vector, rank: int) -> Vector
         if np.linalg.norm(part) <= _SETTLED * np.linalg.norm(slope):
             if not len(values) or values[0] >= -_UNSTABLE * np.abs(values).max():
                 return w
-            w = polish(setting.problem, w + _LONGEST / 10 * (1 + np.linalg.norm(w)) * tangent @ vectors[:, 0],
+            w = polish(setting.problem, w + _LONGEST / 10 * np.linalg.norm(w) * tangent @ vectors[:, 0],
                        identity, rank)[0]  # off a saddle, to either side
             continue
         step = tangent @ (vectors @ ((vectors.T @ -part) / np.maximum(np.abs(values), 1e-12 * np.abs(values).max())))
-        step *= min(1.0, _LONGEST * (1 + np.linalg.norm(w)) / np.linalg.norm(step))
+        step *= min(1.0, _LONGEST * np.linalg.norm(w) / np.linalg.norm(step))
         before = float(slope @ step)
         while True:
             new = polish(setting.problem, w + step, identity, rank)[0]
             beyond, there, _ = _tangent_slope(setting, alpha, new, rank)
-            if float(there @ (there.T @ beyond) @ (new - w)) <= -0.5 * before or np.linalg.norm(step) < _SHORTEST:
+            if float(there @ (there.T @ beyond) @ (new - w)) <= -0.5 * before or (
+                    np.linalg.norm(step) < _SHORTEST * np.linalg.norm(w)):
                 break
             step, before = step / 2, before / 2
-        if np.linalg.norm(new - w) <= _SHORTEST * (1 + np.linalg.norm(w)):
+        if np.linalg.norm(new - w) <= _SHORTEST * np.linalg.norm(w):
             return new
         w = new
     raise _checks.NotConverged(f"no fixed point of the slow dynamics after {_ROUNDS} steps: start from a late point of "
@@ -167,7 +169,7 @@ def _tangent_slope(setting: SlowSetting, alpha: float, w: Vector, rank: int) -> 
     v = np.maximum(setting.average(alpha * np.diag(hessian)), _TINY)
     scale = setting.scale(v)
     slope = bends @ scale
-    step = _DIFFERENCE * (1 + np.linalg.norm(w))
+    step = _DIFFERENCE * np.linalg.norm(w)
 
     def central(function: Callable[[Vector], np.ndarray], d: Vector) -> np.ndarray:
         return (function(w + step * d) - function(w - step * d)) / (2 * step)

@@ -15,6 +15,7 @@ from sgdsim.problems import FlaxNetwork, FromLoss, check_sampling
 from sgdsim.problems.parts.example_losses import ExampleLosses
 from sgdsim.solver.laws.example_losses import DifferentiatedLosses
 from sgdsim.solver.laws.table import law_of
+from sgdsim.solver.linear_algebra.graded import graded_eigh
 from sgdsim.solver.manifold.derivatives import expand
 from sgdsim.solver.noise.factor import factor_of
 from sgdsim.solver.stationary.heavy_ball import stationary_covariance
@@ -152,13 +153,15 @@ def covariance_near_minimum(
     at = _NearMinimum(problem, w)
     noise, gamma = at.noise(batch_size, sampling, form), float(problem.weight_decay)
     full = at.hessian + gamma * np.eye(len(at.w))
-    values, vectors = np.linalg.eigh(full)
+    values, vectors = graded_eigh(full)
     _check_minimum(at, gamma, values, vectors)
-    basis = vectors[:, values > _FLAT * values.max()]
+    own = np.square(vectors).T @ np.abs(np.diag(full)) if values[0] > 0 else values.max()
+    basis = vectors[:, values > _FLAT * own]
     p = np.eye(len(at.w)) if optimizer.preconditioner is None else as_matrix(optimizer.preconditioner, len(at.w))
     rate = float(optimizer.learning_rate) * p @ basis
     inside = basis.T @ rate
-    if np.linalg.norm(rate - basis @ inside) > _FLAT * np.linalg.norm(rate):
+    flat = basis.shape[1] < len(basis)
+    if flat and np.linalg.norm(rate - basis @ inside) > _FLAT * np.linalg.norm(rate):
         raise _checks.error("preconditioner", optimizer.preconditioner, "one that keeps the range of the Hessian",
                             "add a little weight decay, so that no direction is flat")
     momentum = float(optimizer.momentum or 0)
@@ -173,7 +176,7 @@ def _check_minimum(at: _NearMinimum, gamma: float, values: Vector, vectors: Matr
     inside = values > _FLAT * values.max()
     pull = vectors.T @ (at.slope + gamma * at.w)
     gain = 0.5 * float(np.sum(pull[inside] ** 2 / values[inside]))
-    rounding = _ROUNDING * float(values.max()) * (1 + float(at.w @ at.w))
+    rounding = _ROUNDING * float(values.max()) * (float(at.w @ at.w) or 1.0)
     if gain > _FAR * abs(at.level) + rounding:
         raise _checks.error("w", f"a point where a Newton step would lower the loss {at.level:.3g} by {gain:.3g}",
                             "a minimum", "train on with a small learning rate and the full batch")

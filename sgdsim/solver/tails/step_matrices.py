@@ -70,7 +70,13 @@ def step_law(setting: LinearizedSGD) -> StepLaw:
     decay = np.diag(dynamics.curvatures) - mean
     if np.abs(decay).max() < 1e-12 * np.abs(mean).max():
         decay = np.zeros_like(decay)
-    return StepLaw(noise, decay, dynamics.preconditioner, dynamics.momentum, setting.batch_size, setting.sampling)
+    p = dynamics.preconditioner
+    # The index is that of any norm: parameters are measured in the units in which they move.
+    pace = np.sqrt(np.abs(np.diag(p)))
+    scale = np.exp2(np.round(np.log2(np.where(pace > 0, pace, 1.0))))
+    units, inverse = np.diag(scale), np.diag(1 / scale)
+    return StepLaw(noise.restrict(units), units @ decay @ units, inverse @ p @ inverse, dynamics.momentum,
+                   setting.batch_size, setting.sampling)
 
 
 def isotropic_step(setting: LinearizedSGD) -> tuple[float, float] | None:
