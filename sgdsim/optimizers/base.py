@@ -213,20 +213,19 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     """Refuse what cannot step one vector of parameters by its gradient alone, before anything is compiled."""
     w = jax.ShapeDtypeStruct((dimension,), jnp.float32)
 
-    def step(point: Any, gradient: PyTree) -> Any:
-        return transformation.update(gradient, transformation.init(point), point)[0]
-
-    def run(point: Any, gradient: PyTree) -> Any:
-        def body(_: int, carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:
+    def run(point: Any, gradient: PyTree) -> tuple[Any, PyTree]:
+        def step(_: int, carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:
             update, state = transformation.update(gradient, carry[1], carry[0])
             return carry[0] + update, state
 
-        return jax.lax.fori_loop(0, 2, body, (point, transformation.init(point)))
+        state = transformation.init(point)
+        moved = transformation.update(gradient, state, point)[0]
+        if getattr(moved, "shape", None) == point.shape:
+            jax.lax.fori_loop(0, 2, step, (point, state))
+        return moved, state
 
     try:
-        moved = jax.eval_shape(step, w, w)
-        if getattr(moved, "shape", None) == (dimension,):
-            jax.eval_shape(run, w, w)
+        program, (moved, state) = jax.make_jaxpr(run, return_shape=True)(w, w)
     except Exception as failed:
         raise _checks.error(
             "optimizer", "an optax transformation", f"one that steps a vector of {dimension} parameters by its "
@@ -236,9 +235,7 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     if getattr(moved, "shape", None) != (dimension,):
         raise _checks.error("optimizer", "an optax transformation", f"one whose updates have shape ({dimension},) "
                             f"(got {moved})", "it must keep the shape of the gradient")
-    state = jax.eval_shape(transformation.init, w)
-    draws = "random_bits" in str(jax.make_jaxpr(step)(w, w))
-    if draws and not any(map(_is_key, jax.tree.leaves(state))):
+    if "random_bits" in str(program) and not any(map(_is_key, jax.tree.leaves(state))):
         raise _checks.error("optimizer", "an optax transformation that draws random numbers",
                             "one with its random key in its state", "else all chains draw the same: begin with the key "
                             "in init, and split it in update, as optax.add_noise does")
