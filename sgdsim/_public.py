@@ -60,6 +60,8 @@ from sgdsim.results import SweepResult as SweepResult
 from sgdsim.results import load as load
 from sgdsim.solver.predict import predict as predict
 from sgdsim.solver.prediction import Prediction as Prediction
+from sgdsim.solver.whole_run import Design as Design
 from sgdsim.solver.whole_run import RunPrediction as RunPrediction
+from sgdsim.solver.whole_run import design as design
 from sgdsim.solver.whole_run import predict_run as predict_run
 from sgdsim.statistics import Statistic as Statistic

@@ -33,6 +33,7 @@ GIVEN = {
     "results.md": lambda: {},
     "theory/label-noise.md": lambda: {},
     "theory/scaling-law.md": lambda: {"ss": ss, "problem": ss.LinearRegression([1.0, 0.5], label_noise=0.5)},
+    "theory/whole-run.md": lambda: {},
 }
 ELSEWHERE = {"plots.md", "clusters.md"}  # tests/plots/test_plots.py; a cluster
 MOST = {"chains": 256, "runs": 256, "steps": 2_000, "burn_in": 500}

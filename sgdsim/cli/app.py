@@ -93,6 +93,28 @@ def analyze(
 
 @app.command()
 @one_line
+def design(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV file with a header, or `diabetes`.")],
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the run.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(help="Budget over the run, instead of a batch size: batch sizes vary too.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of every step; by default 32.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Where the search for the best momentum starts.")] = None,
+    standardize: Annotated[bool, typer.Option(help="Give columns mean 0 and standard deviation 1.")] = True,
+    intercept: Annotated[bool, typer.Option(help="Append a column of ones.")] = True,
+    output: Output = Path("output"),
+    as_json: AsJson = False,
+) -> None:
+    """Find the learning-rate schedule with the least expected loss on your own regression table."""
+    from sgdsim.cli import own
+
+    own.design(table, target, steps, examples, batch_size, momentum, standardize, intercept, output, as_json)
+
+
+@app.command()
+@one_line
 def run(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A TOML file; see --example.")] = None,
     example: Annotated[bool, typer.Option("--example", help="Print a commented file that runs.")] = False,

@@ -1,4 +1,4 @@
-"""`sgdsim analyze` and `sgdsim run`: a user's own data, a user's own file."""
+"""`sgdsim analyze`, `design` and `run`: a user's own data, a user's own file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sgdsim.cli.one_line import stopping_at_once
 from sgdsim.cli.printing import Finished, console, finish, show, show_counts
 from sgdsim.experiments.framework.findings import Findings, Verdict
 from sgdsim.workflows import analyze as analyze_table
+from sgdsim.workflows import design_table
 from sgdsim.workflows.run_example import EXAMPLE
 from sgdsim.workflows.run_file import Outcome, run_file
 
@@ -44,6 +45,19 @@ def analyze(table: str, target: str | None, batch_sizes: str | None, learning_ra
             output=output,
         )
     finish({"analyze": Finished(findings, time.perf_counter() - start)}, output, as_json)
+
+
+def design(table: str, target: str | None, steps: int, examples: int | None, batch_size: int | None,
+           momentum: float | None, standardize: bool, intercept: bool, output: Path, as_json: bool) -> None:
+    """Design a schedule for a regression table and print what it reaches."""
+    check_folder(output)
+    compile_quickly()
+    output = use_devices(False, output)
+    start = time.perf_counter()
+    with stopping_at_once():
+        findings = design_table(table, target, steps=steps, examples=examples, batch_size=batch_size,
+                                momentum=momentum, standardize=standardize, intercept=intercept, output=output)
+    finish({"design": Finished(findings, time.perf_counter() - start)}, output, as_json)
 
 
 def run(file: Path | None, output: Path | None, hosts: bool, as_json: bool) -> None:

@@ -99,7 +99,7 @@ def check_schedules(optimizer: object, steps: int = 1) -> None:
     """
     for name, high in (("learning_rate", np.inf), ("momentum", 1.0)):
         schedule = getattr(optimizer, name, None)
-        if callable(schedule):
+        if callable(schedule) and not isinstance(schedule, Tabulated):
             _check_schedule(name, schedule, high, steps)
 
 

@@ -11,6 +11,7 @@ from sgdsim.plots.parity import parity as parity
 from sgdsim.plots.parity import parity_points as parity_points
 from sgdsim.plots.phase import phase_diagram as phase_diagram
 from sgdsim.plots.polynomial import variance_polynomial as variance_polynomial
+from sgdsim.plots.schedules import schedules as schedules
 from sgdsim.plots.spectrum import spectrum as spectrum
 from sgdsim.plots.style import panels as panels
 from sgdsim.plots.style import styled as styled

@@ -113,6 +113,21 @@ def test_bad_options(tmp_path, options, why):
     assert why in fails("analyze", path, *target, *options, "--output", tmp_path / "out")
 
 
+def test_design_prints_and_draws(tmp_path):
+    rng = pd.Series(range(40))
+    frame = pd.DataFrame({"a": rng % 7, "b": (rng * 5) % 11, "price": (rng % 7) - (rng * 5) % 11 + (rng * 3) % 4})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    answer = call("design", tmp_path / "data.csv", "--target", "price", "--steps", 20, "--examples", 60,
+                  "--momentum", 0.5, "-o", tmp_path / "out", "--json")  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    found = json.loads(answer.stdout)["experiments"]["design"]
+    assert [v["setting"] for v in found["verdicts"]] == ["designed", "constant", "cosine", "linear"]
+    assert {v["verdict"] for v in found["verdicts"]} == {"agree"}
+    assert (tmp_path / "out" / "design-data" / "figure.png").stat().st_size > 10_000
+    assert "steps" in call("design", tmp_path / "data.csv", "--target", "price").output
+    assert "steps is 1" in fails("design", tmp_path / "data.csv", "--target", "price", "--steps", 1)
+
+
 def test_missing_file_and_bad_output(tmp_path):
     assert "CSV" in fails("analyze", tmp_path / "no.csv", "--target", "y")
     path = csv(tmp_path, "a,y\n1,2\n2,5\n")

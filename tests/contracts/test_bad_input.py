@@ -111,6 +111,10 @@ class Case(NamedTuple):
     says: tuple[str, ...]
 
 
+def design(problem=None, **rest):
+    return ss.design(problem or linear([1.0, 0.5], teacher=[1.0, 1.0], label_noise=0.5), **{"steps": 10, **rest})
+
+
 CASES = {
     # tail index and stability limits
     **{
@@ -553,6 +557,14 @@ CASES = {
     "matrix width": Case(lambda: ss.MatrixFactorization(np.ones((1, 2, 3)), [1.0], width=1), "width", ("1", "2")),
     "matrix rank": Case(lambda: ss.MatrixFactorization.random(3, 4, 5), "rank", ("4", "3")),
     # predict
+    "design without a budget": Case(design, "batch_size", ("examples",)),
+    "design with two budgets": Case(lambda: design(batch_size=2, examples=20), "batch_size", ("not both",)),
+    "design steps": Case(lambda: design(steps=1, batch_size=2), "steps", ("1",)),
+    "design examples": Case(lambda: design(examples=9), "examples", ("9", "one example a step")),
+    "design batch_size": Case(lambda: design(batch_size=0), "batch_size", ("0",)),
+    "design optimizer": Case(lambda: design(batch_size=2, optimizer=ss.Adam(0.1)), "optimizer", ("SGD",)),
+    "design initial": Case(lambda: design(batch_size=2, initial=[1.0]), "initial", ("length 2",)),
+    "design at the minimum": Case(lambda: design(batch_size=2, initial=[1.0, 1.0]), "initial", ("away",)),
     "predict batch_size zero": Case(lambda: predict(batch_size=0), "batch_size", ("0",)),
     "predict batch_size fractional": Case(lambda: predict(batch_size=1.5), "batch_size", ("1.5",)),
     "predict batch above n": Case(lambda: predict(dataset(), batch_size=4, sampling="without_replacement"),

@@ -147,7 +147,8 @@ def run_law(
         begin = tuple(mean), tuple(jnp.zeros(problem.dimension) for _ in pairs_of(linear.blocks))
     else:
         begin = mean, jnp.zeros((*mean.shape, *mean.shape))
-    _, laws = jax.lax.scan(step, (linear.clock, *begin), sizes)
+    # gradients keep the state of every step, not the work on it
+    _, laws = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), (linear.clock, *begin), sizes)
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), seen(*begin), laws)
 
 

@@ -102,6 +102,7 @@ def predict_run(
         else:
             found = _series(problem, optimizer, linear, sizes, kept, first, spread, mode, diagonal)
             (means, spreads, train, test), error = found, 0.0
+        rates = np.array([float(rate_at(rate, jnp.asarray(t))) for t in kept])
     full = spreads.ndim == 3
     return RunPrediction(
         step=kept,
@@ -110,7 +111,7 @@ def predict_run(
         covariances=spreads if full and problem.dimension <= FULL else None,
         train_loss=train,
         test_loss=test,
-        learning_rate=np.array([float(rate_at(rate, jnp.asarray(t))) for t in kept]),
+        learning_rate=rates,
         batch_size=sizes[np.minimum(kept, steps - 1)],
         configuration={
             "problem": repr(problem),
