@@ -17,6 +17,8 @@ from sgdsim._specs import spec
 from sgdsim._types import Params, Schedule
 from sgdsim.problems.base import Problem
 
+_LOOKED = 1000  # steps at which a schedule is tried
+
 
 @runtime_checkable
 class Optimizer(Protocol):
@@ -85,19 +87,23 @@ def _tabulated(name: str, values: object, low: float, high: float) -> Tabulated:
     return Tabulated(numbers)
 
 
-def check_schedules(optimizer: object) -> None:
+def check_schedules(optimizer: object, steps: int = 1) -> None:
     """Refuse schedules that a compiled step cannot call; theories with exact rates take any function of 0, 1, ...
 
+    Args:
+        optimizer: whose learning rate and momentum may be functions.
+        steps: so many will be taken; of long runs, 1,000 are looked at.
+
     Raises:
-        ValueError: JAX cannot trace a schedule, or its value at step 0 is not one number in range.
+        ValueError: JAX cannot trace a schedule, or a value is not one number in range.
     """
     for name, high in (("learning_rate", np.inf), ("momentum", 1.0)):
         schedule = getattr(optimizer, name, None)
         if callable(schedule) and not isinstance(schedule, Tabulated):
-            _check_schedule(name, schedule, high)
+            _check_schedule(name, schedule, high, steps)
 
 
-def _check_schedule(name: str, schedule: Schedule, high: float) -> None:
+def _check_schedule(name: str, schedule: Schedule, high: float, steps: int) -> None:
     called = getattr(getattr(schedule, "func", schedule), "__name__", type(schedule).__name__)
     try:
         found = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
@@ -107,10 +113,16 @@ def _check_schedule(name: str, schedule: Schedule, high: float) -> None:
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.number) or jnp.iscomplexobj(found):
         raise _checks.error(name, called, f"a function whose value is one real number (got {found})",
                             "return a scalar for each step")
+    looked = np.unique(np.linspace(0, steps - 1, min(steps, _LOOKED)).astype(np.int32))
     with np.errstate(all="ignore"), jax.disable_jit():  # nothing is compiled but single operations
         first = schedule(np.int32(0))
-    if not isinstance(first, jax.core.Tracer) and not 0 <= float(first) < high:
-        raise _checks.error(name, float(first), f"finite and in [0, {high:g}) at every step, the first of which is 0",
+        if isinstance(first, jax.core.Tracer):
+            return
+        values = np.asarray(jax.vmap(schedule)(looked) if steps > 1 else [first], np.float64)
+    bad = np.flatnonzero(~((values >= 0) & (values < high)))
+    if bad.size:
+        raise _checks.error(name, float(values[bad[0]]), f"finite and in [0, {high:g}) at every step, the first of "
+                            f"which is 0 (this one is {looked[bad[0]]})",
                             "count from 1 where 0 is excluded: lambda t: schedule(t + 1)")
 
 
@@ -201,11 +213,19 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     """Refuse what cannot step one vector of parameters by its gradient alone, before anything is compiled."""
     w = jax.ShapeDtypeStruct((dimension,), jnp.float32)
 
-    def step(point: Any, gradient: PyTree) -> Any:
-        return transformation.update(gradient, transformation.init(point), point)[0]
+    def run(point: Any, gradient: PyTree) -> tuple[Any, PyTree]:
+        def step(_: int, carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:
+            update, state = transformation.update(gradient, carry[1], carry[0])
+            return carry[0] + update, state
+
+        state = transformation.init(point)
+        moved = transformation.update(gradient, state, point)[0]
+        if getattr(moved, "shape", None) == point.shape:
+            jax.lax.fori_loop(0, 2, step, (point, state))
+        return moved, state
 
     try:
-        moved = jax.eval_shape(step, w, w)
+        program, (moved, state) = jax.make_jaxpr(run, return_shape=True)(w, w)
     except Exception as failed:
         raise _checks.error(
             "optimizer", "an optax transformation", f"one that steps a vector of {dimension} parameters by its "
@@ -215,3 +235,12 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     if getattr(moved, "shape", None) != (dimension,):
         raise _checks.error("optimizer", "an optax transformation", f"one whose updates have shape ({dimension},) "
                             f"(got {moved})", "it must keep the shape of the gradient")
+    if "random_bits" in str(program) and not any(map(_is_key, jax.tree.leaves(state))):
+        raise _checks.error("optimizer", "an optax transformation that draws random numbers",
+                            "one with its random key in its state", "else all chains draw the same: begin with the key "
+                            "in init, and split it in update, as optax.add_noise does")
+
+
+def _is_key(leaf: jax.ShapeDtypeStruct) -> bool:
+    """A random key, of the new kind or as raw words of Threefry's or the hardware's generator."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or (leaf.dtype == jnp.uint32 and leaf.shape in ((2,), (4,)))

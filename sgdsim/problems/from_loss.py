@@ -16,6 +16,8 @@ from sgdsim._specs import data, set_field, spec, static, summary
 from sgdsim._types import AnyArray
 from sgdsim.problems.parts.example_losses import ExampleLosses
 
+_TRIED = 64  # examples whose loss is computed at the start
+
 # l(w, x, y) of one example, one number.
 ExampleLoss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -138,6 +140,12 @@ def _check_loss(example_loss: ExampleLoss, w: np.ndarray, x: np.ndarray, y: np.n
     if getattr(made, "shape", None) != () or not jnp.issubdtype(made.dtype, jnp.floating):
         raise _checks.error("example_loss", name, f"a function with one real number as value (got {made})",
                             "sum over outputs: the mean over examples is taken later")
+    with jax.disable_jit(), np.errstate(all="ignore"):
+        first = jax.vmap(example_loss, in_axes=(None, 0, 0))(*(jnp.asarray(a) for a in (w, x[:_TRIED], y[:_TRIED])))
+    if not isinstance(first, jax.core.Tracer) and not np.isfinite(first).all():
+        raise _checks.error("example_loss", float(np.asarray(first)[~np.isfinite(first)][0]),
+                            f"finite where chains start (example {int(np.argmin(np.isfinite(first)))})",
+                            "start elsewhere, or guard logarithms, roots and divisions")
 
 
 @functools.lru_cache(maxsize=64)

@@ -49,7 +49,12 @@ def check_batch_sizes(
         ValueError: a size is out of range, or there are not as many as steps.
     """
     if callable(batch_size):
-        listed = [_whole(np.asarray(batch_size(t)).item()) for t in range(steps)]
+        try:
+            listed = [_whole(np.asarray(batch_size(t)).item()) for t in range(steps)]
+        except (TypeError, ValueError, ArithmeticError, LookupError) as failed:
+            raise _checks.error("batch_size", getattr(batch_size, "__name__", batch_size),
+                                f"a function of the step ({failed})", "it returns one whole number for t = 0, 1, ...",
+                                ) from failed
     elif np.ndim(batch_size) > 0:
         listed = [_whole(size) for size in np.asarray(batch_size).tolist()]
         if len(listed) != steps:

@@ -19,6 +19,8 @@ SEPARATORS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"[^"]*"')
 _DECIMAL_COMMA = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
 _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*"
+_POINTS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
+_SHORT = r"[+-]?\d{1,3}"
 _POINTED = r"\s*[+-]?\d*\.\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
 # A float32 constant read as float64 varies by this share of its size.
 _ROUNDING = 2.0**-23
@@ -72,9 +74,12 @@ def _read_csv(path: Path) -> Any:
             names = [str(name).strip() for name in first.iloc[0]]
             _check_names(names)
             frame = pd.read_csv(io.StringIO(text), **options)
-            if separator != "," and _decimal_commas(path, frame):
-                _check_no_points(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **options))
-                frame = pd.read_csv(io.StringIO(text), decimal=",", **options)
+            if separator != ",":
+                as_text = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **options)
+                if _decimal_commas(path, frame):
+                    _check_no_points(as_text)
+                    frame = pd.read_csv(io.StringIO(text), decimal=",", **options)
+                _check_no_thousands(path, as_text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as broken:
         raise _broken(path, str(broken)) from None
     frame.columns = names  # pandas renames duplicates and columns without a name
@@ -152,6 +157,16 @@ def _check_no_points(frame: Any) -> None:
                                 "write all numbers with decimal points, and without separators of thousands")
 
 
+def _check_no_thousands(path: Path, frame: Any) -> None:
+    """Refuse columns such as 1.234, 950: all points may stand between thousands, where commas stand for points."""
+    for name in frame.columns:
+        cells = frame[name].str.strip()
+        grouped, short = cells[cells.str.fullmatch(_POINTS)], cells.str.fullmatch(_SHORT)
+        if len(grouped) and short.any() and len(grouped) + short.sum() == len(cells):
+            raise _checks.error("table", _shown(path), f"unambiguous: is {grouped.iloc[0]!r} in column {str(name)!r} a "
+                                "decimal point, or thousands?", "save it with commas between columns")
+
+
 def split_table(table: Any, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Features (n, D), targets (n,) and feature names of a table.
 
@@ -203,7 +218,9 @@ def _numeric(column: Any, name: str) -> np.ndarray:
         if re.fullmatch(r"[\s\d.,'+-]*\d[\s\d.,'+-]*", str(cell)):
             remedy = "write it with a decimal point, and without separators of thousands"
         raise _checks.error(f"table row {row + 1}, column {name!r}", cell, "a finite number", remedy)
-    whole = [cell for cell in column[np.abs(values) > _checks.EXACT] if isinstance(cell, int | np.integer)]
+    # 2^53 itself may be the rounding of its neighbour.
+    whole = [cell for cell in column[np.abs(values) >= _checks.EXACT] if isinstance(cell, int | np.integer)
+             and abs(int(cell)) > _checks.EXACT]
     if whole:
         raise _checks.error(f"table column {name!r}", whole[0], "of whole numbers up to 2^53, which floating point "
                             "holds exactly", "subtract an offset, or drop a column of identifiers")

@@ -402,6 +402,7 @@ CASES = {
     "simulate checkpoint": Case(lambda: simulate(checkpoint=3), "checkpoint", ("3", "ss.Checkpoint")),
     "checkpoint seconds": Case(lambda: ss.Checkpoint("run", seconds=0), "seconds", ("0",)),
     "checkpoint steps": Case(lambda: ss.Checkpoint("run", steps=0), "steps", ("0", ">= 1")),
+    "checkpoint name": Case(lambda: ss.Checkpoint("run", name=3), "name", ("3", "a string")),
     "checkpoint keep": Case(lambda: ss.Checkpoint("run", keep=0), "keep", ("0", "keep=2")),
     "simulate passes zero": Case(lambda: simulate(passes=0), "passes", ("0", "'auto'")),
     "simulate passes beyond blocks": Case(lambda: simulate(passes=1000), "passes", ("1000", "whole blocks")),

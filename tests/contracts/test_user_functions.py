@@ -46,7 +46,53 @@ def test_schedules(name):
         ss.simulate(problem, ss.SGD(0.1, momentum=schedule), batch_size=4, chains=4, steps=10)
 
 
+LATE = {
+    "nan": lambda t: jnp.where(t < 7, 0.1, jnp.nan),
+    "negative": lambda t: jnp.where(t < 7, 0.1, -0.1),
+    "infinite": lambda t: 0.1 / jnp.abs(t - 7.0),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_schedules_that_go_wrong_late(name):
+    problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)
+    with pytest.raises(ValueError, match=r"learning_rate is .*at every step.*this one is 7"):
+        ss.simulate(problem, ss.SGD(LATE[name]), batch_size=4, chains=4, steps=10)
+    assert ss.simulate(problem, ss.SGD(LATE[name]), batch_size=4, chains=4, steps=7).status == "ok"
+
+
+@pytest.mark.parametrize("schedule", [lambda: 0.1, lambda t: 1 / t, lambda t: [0.1][t], lambda t: None])
+def test_functions_that_the_exact_theory_cannot_call(schedule):
+    problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)
+    with pytest.raises(ValueError, match="learning_rate"):
+        ss.solver.gradient_variance(problem, ss.SGD(schedule), batch_size=[2], steps=3)
+    with pytest.raises(ValueError, match="batch_size"):
+        ss.simulate(problem, ss.SGD(0.1), batch_size=schedule, chains=4, steps=10)
+
+
+LOSSES = {
+    "logarithm": lambda w, x, y: jnp.log(x @ w),
+    "root": lambda w, x, y: jnp.sqrt(x @ w - 1),
+    "one example": lambda w, x, y: y / (y - 2.0) + x @ w,
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_that_are_not_finite_at_the_start(name):
+    with pytest.raises(ValueError, match=r"example_loss is .* finite where chains start \(example"):
+        ss.FromLoss(LOSSES[name], np.eye(3), [1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="weight_decay is nan"):
+        ss.FromLoss(lambda w, x, y: x @ w - y, np.eye(3), np.ones(3), np.zeros(3), weight_decay=math.nan)
+
+
+def stateless(update):
+    return optax.GradientTransformation(lambda params: jnp.zeros(()), update)
+
+
 TRANSFORMATIONS = {
+    "growing state": (lambda: stateless(lambda g, s, p=None: (-0.1 * g, (s, s))), "gradient alone"),
+    "complex": (lambda: stateless(lambda g, s, p=None: (-0.1j * g, s)), "gradient alone"),
+    "two arguments": (lambda: stateless(lambda g, s: (-0.1 * g, s)), "gradient alone"),
     "polyak": (optax.polyak_sgd, "gradient alone"),
     "lbfgs": (optax.lbfgs, "gradient alone"),
     "plateau": (lambda: optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()), "gradient alone"),
@@ -92,3 +138,9 @@ def test_modules(name):
 def test_decays_that_round_to_one(name, optimizer):
     with pytest.raises(ValueError, match=f"{name} is .* below 1 in float32.*float64"):
         ss.simulate(ss.LinearRegression([1.0], label_noise=1.0), optimizer, batch_size=1, chains=4, steps=10)
+
+
+def test_decays_of_a_sweep_that_round_to_one():
+    with pytest.raises(ValueError, match=r"b2 is .* below 1 in float32.*float64"):
+        ss.sweep(ss.LinearRegression([1.0], label_noise=1.0), ss.Adam(0.1), b2=[0.9, 1 - 1e-8], batch_size=1,
+                 chains=64, steps=10)

@@ -168,6 +168,32 @@ def test_points_beside_decimal_commas_are_refused(text, tmp_path):
         split_table(path, "y")
 
 
+@pytest.mark.parametrize("text", ["a;y\n1.234;1\n950;2\n1.500;3\n", "a\ty\n1.234.567\t1\n2\t2\n4\t3\n"])
+def test_points_that_may_stand_between_thousands_are_refused(text, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="decimal point, or thousands"):
+        split_table(path, "y")
+
+
+@pytest.mark.parametrize("cells", ["1.234 0.567 12.5", "1.234 2.345 3.456", "0.234 5 6", "1.234 1950 7"])
+def test_decimal_points_between_semicolons_stay(cells, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a;y\n" + "".join(f"{cell};{i}\n" for i, cell in enumerate(cells.split())))
+    np.testing.assert_array_equal(split_table(path, "y")[0][:, 0], [float(cell) for cell in cells.split()])
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**60, 2**53])
+def test_whole_numbers_that_floating_point_rounds_are_refused(number, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"a,y\n{number},1\n2,2\n3,4\n")
+    if number == 2**53:
+        assert split_table(path, "y")[0][0, 0] == number
+        return
+    with pytest.raises(ValueError, match=r"table column 'a'.*2\^53"):
+        split_table(path, "y")
+
+
 def test_rounding_is_no_variation():
     """0.1 read from a float32 file beside 0.1: standardised it would be +-1."""
     noise = np.array([np.float32(0.1), 0.1, 0.1], np.float64)

@@ -28,6 +28,7 @@ class Checkpoint:
         seconds: save at the end of the first segment (about a second of work) that ends so long after the last save.
         steps: save too when so many steps were taken since the last save; None: by `seconds` alone.
         keep: how many checkpoints are kept; with 2, a damaged one can be replaced by the one before.
+        name: of the run; needed where it calls back into Python, so that its program does not tell it from others.
 
     Raises:
         ValueError: a number is outside its range.
@@ -42,6 +43,7 @@ class Checkpoint:
     seconds: float = 2.0
     steps: int | None = None
     keep: int = 2
+    name: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | os.PathLike) or not str(self.path):
@@ -51,6 +53,8 @@ class Checkpoint:
         if self.steps is not None:
             _checks.integer("steps", self.steps)
         _checks.integer("keep", self.keep, remedy="try keep=2")
+        if not isinstance(self.name, str):
+            raise _checks.error("name", self.name, "a string", "try name='first'")
 
 
 def check_checkpoint(checkpoint: str | os.PathLike[str] | Checkpoint | None) -> Checkpoint | None:

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from sgdsim import _checks
 from sgdsim._version import __version__
 from sgdsim.engine.plan.blocks import Blocks
 from sgdsim.engine.plan.request import Request
@@ -53,8 +54,12 @@ def digest(value: object) -> str:
     return f"{text if len(text) <= _SHOWN else text[:_SHOWN] + '...'} #{state.hexdigest()[:16]}"
 
 
-def program(shared: Shared, request: Request, blocks: Blocks, launch: Launch | None) -> str:
-    """A digest of what is compiled for one block on one device: code and constants, whatever they were written as."""
+def program(shared: Shared, request: Request, blocks: Blocks, launch: Launch | None, name: str) -> str:
+    """A digest of what is compiled for one block on one device: code and constants, whatever they were written as.
+
+    Raises:
+        ValueError: it calls back into Python, whose code no program holds, and the run has no name.
+    """
     params: PyTree = jax.ShapeDtypeStruct((1, request.dimension, blocks.size), request.dtype)
     alive: PyTree = jax.ShapeDtypeStruct((1, blocks.size), np.bool_)
     number: PyTree = jax.ShapeDtypeStruct((1,), np.int32)
@@ -64,4 +69,8 @@ def program(shared: Shared, request: Request, blocks: Blocks, launch: Launch | N
     scalar = np.int32(0)
     rest = advance.lower(shared, unit, first.out_info, scalar, scalar, scalar, np.bool_(True), groups=blocks.groups,
                          launch=launch, **how)
-    return hashlib.sha256((first.as_text() + rest.as_text()).encode()).hexdigest()[:16]
+    text = first.as_text() + rest.as_text()
+    if re.search(r"@\w*python\w*callback", text) and not name:
+        raise _checks.error("checkpoint", "without a name", "named where a run calls back into Python: what is called "
+                            "is not in its program", "pass ss.Checkpoint(path, name='first'), or use jax.numpy alone")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from sgdsim import _checks
 from sgdsim._specs import remember, set_field
 from sgdsim._types import cast
 from sgdsim.engine.plan.passes import Point
-from sgdsim.engine.plan.request import Request
+from sgdsim.engine.plan.request import Request, check_decays
 from sgdsim.engine.run.advance import Shared
 from sgdsim.kernels import Kernel, kernel_table
 from sgdsim.optimizers import Optimizer, resolve
@@ -68,6 +68,8 @@ def combinations(
         axes["batch_size"] = [sizes[b][0] for b in axes["batch_size"]]
         kernel = {b: i for i, b in enumerate(sizes)}
         optimizers = [_with(known, {name: point[name] for name in values}) for point in settings]
+        for each in optimizers:
+            check_decays(each, request.dtype)
         points = tuple(Point(kernel[point["batch_size"]], k, *sizes[point["batch_size"]], optimizers[k])
                        for k, point in enumerate(settings))
         return Grid([np.array([size]) for size, _ in sizes.values()], points[0].sampling, optimizers, points, axes)

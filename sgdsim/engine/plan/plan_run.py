@@ -80,7 +80,8 @@ def plan_run(
         says: dict[str, str] = {}
         if saved is not None:
             where = {"batch_size": points[0].batch_size, **grid.axes, "points": len(points), "sampling": grid.sampling,
-                     "target_stderr": target, "program": program(shared, request, blocks, launch)}
+                     "target_stderr": target, "name": saved.name,
+                     "program": program(shared, request, blocks, launch, saved.name)}
             says = identity(request, simulated, platform, where)
             refuse_other(Path(saved.path), says)
         looks = look_times(request) if target else []

@@ -64,9 +64,9 @@ def check_request(
     burn_in = _checks.integer("burn_in", burn_in, low=0, high=steps - 1,
                               remedy=f"leave steps to measure: burn_in={steps // 5} of steps={steps}")
     known, transform = check_optimizer(optimizer, problem.dimension)
-    check_schedules(known)
+    check_schedules(known, steps)
     precision = _check_dtype(dtype)
-    _check_decays(known, precision)
+    check_decays(known, precision)
     return Request(
         chains=chains,
         steps=steps,
@@ -100,13 +100,14 @@ def _check_statistics(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
         raise _checks.error("statistics", statistics, "a list of statistics, or None for the default",
                             "try statistics=[ss.statistics.Moments()], or () to measure nothing")
     for statistic in statistics:
-        if not all(hasattr(statistic, name) for name in ("init", "update", "collect", "merge", "finalize")):
+        offered = all(hasattr(statistic, name) for name in ("init", "update", "collect", "merge", "finalize"))
+        if isinstance(statistic, type) or not offered:
             raise _checks.error("statistics", statistic, "statistics with init, update, collect, merge, finalize",
                                 "try ss.statistics.Moments()")
     return tuple(statistics)
 
 
-def _check_decays(optimizer: Optimizer | None, dtype: np.dtype) -> None:
+def check_decays(optimizer: Optimizer | None, dtype: np.dtype) -> None:
     """Averages that forget nothing in this precision divide 0 by 0 where they are corrected for their start."""
     for name in ("b1", "b2", "momentum"):
         decay = getattr(optimizer, name, None)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import Vector
+from sgdsim._types import Schedule, Vector
 from sgdsim.optimizers import SGD, check_optimizer
 from sgdsim.optimizers.base import Optimizer
 from sgdsim.problems import check_sampling
@@ -34,7 +34,17 @@ def learning_rates(optimizer: Optimizer, problem: Problem, steps: int) -> list[f
     rate = known.learning_rate
     if not callable(rate):
         return [float(rate)] * steps
-    return [_rate(rate(t), f"learning_rate({t})") for t in range(steps)]
+    return [_rate(_value(rate, t), f"learning_rate({t})") for t in range(steps)]
+
+
+def _value(schedule: Schedule, t: int) -> float | Fraction:
+    try:
+        value: float | Fraction = schedule(t)
+        return value
+    except (TypeError, ValueError, ArithmeticError, LookupError) as failed:
+        raise _checks.error("learning_rate", getattr(schedule, "__name__", type(schedule).__name__),
+                            f"a function of the step ({failed} at t = {t})",
+                            "it returns one rate for t = 0, 1, ...: lambda t: 0.5 / (t + 1)") from failed
 
 
 def _why(optimizer: object) -> str:

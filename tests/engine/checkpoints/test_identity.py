@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -60,6 +61,24 @@ def test_another_run_is_refused_and_the_same_goes_on(pair, tmp_path):
         ss.simulate(other, changed, **RUN, checkpoint=tmp_path)
     again = ss.simulate(problem, optimizer, **RUN, checkpoint=tmp_path)
     assert again.provenance["resumed_from_step"] == RUN["steps"]
+    np.testing.assert_array_equal(again.mean, first.mean)
+
+
+def called_back(rate):
+    def host(t):
+        return np.full(np.shape(t), rate, np.float32)
+
+    return ss.SGD(lambda t: jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), t,
+                                              vmap_method="expand_dims"))
+
+
+def test_what_no_program_tells_apart_needs_a_name(tmp_path):
+    with pytest.raises(ValueError, match=r"calls back into Python.*name="):
+        ss.simulate(LINEAR, called_back(0.1), **RUN, checkpoint=tmp_path)
+    first = ss.simulate(LINEAR, called_back(0.1), **RUN, checkpoint=ss.Checkpoint(tmp_path, name="slow"))
+    with pytest.raises(ValueError, match="differs in name"):
+        ss.simulate(LINEAR, called_back(0.2), **RUN, checkpoint=ss.Checkpoint(tmp_path, name="fast"))
+    again = ss.simulate(LINEAR, called_back(0.1), **RUN, checkpoint=ss.Checkpoint(tmp_path, name="slow"))
     np.testing.assert_array_equal(again.mean, first.mean)
 
 

@@ -65,6 +65,27 @@ def test_chains_are_pairwise_independent(name):
     assert np.all(result.ess <= chains * RUN["steps"])
 
 
+def drawing(at_each_step, of=jax.random.normal):
+    """Random numbers from a key that every chain shares, at each step or once."""
+    def init(params):
+        return jnp.zeros((), jnp.int32) if at_each_step else of(jax.random.key(0), params.shape)
+
+    def update(updates, state, params=None):
+        if not at_each_step:
+            return -0.1 * updates * state, state
+        return -0.1 * (updates + of(jax.random.fold_in(jax.random.key(0), state), updates.shape)), state + 1
+
+    return optax.GradientTransformation(init, update)
+
+
+@pytest.mark.parametrize("of", [jax.random.normal, jax.random.uniform, jax.random.rademacher, jax.random.gumbel])
+@pytest.mark.parametrize("at_each_step", [True, False])
+def test_randomness_without_a_key_in_the_state_is_refused(at_each_step, of):
+    transformation = drawing(at_each_step, lambda key, shape: of(key, shape).astype(jnp.float32))
+    with pytest.raises(ValueError, match="optimizer is 'an optax transformation that draws random numbers'"):
+        ss.simulate(STILL, transformation, chains=4, **RUN)
+
+
 def test_the_covariance_is_that_of_independent_noise(assert_within_sigma):
     """Langevin steps with noise of constant variance: w <- (1 - r h) w - r n, Sigma = r s^2 / (h (2 - r h))."""
     rate, scale = 0.1, 0.25
