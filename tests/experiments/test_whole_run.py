@@ -5,6 +5,8 @@ import pytest
 
 import sgdsim as ss
 from sgdsim.experiments import run
+from sgdsim.experiments.whole_run.epochs import BATCH, EXAMPLES, MOMENTUM, closed_form, data_set
+from sgdsim.experiments.whole_run.epochs import RATE as EPOCH_RATE
 from sgdsim.experiments.whole_run.power_law import CAPACITY, MODELS, RATE, SOURCE, frontier, models
 
 
@@ -31,3 +33,28 @@ def test_power_law_agrees():
     found = run("power_law", "smoke")
     assert not found.disagrees and len(found.verdicts) == 6
     assert sum(v.row.verdict == "agree" for v in found.verdicts) == 6
+
+
+def test_the_closed_form_along_eigenvectors_is_that_of_predict():
+    """Direction by direction with matrix powers, against the recursion over positions for all directions."""
+    problem = data_set()
+    noise = np.diag(ss.solver.gradient_covariance(problem, problem.minimum, batch_size=1))
+    setting = (EXAMPLES, BATCH, EPOCH_RATE, MOMENTUM)
+    shuffled, _ = closed_form(np.diag(problem.hessian()), noise, *setting)
+    theory = ss.predict(problem, ss.SGD(EPOCH_RATE, MOMENTUM), batch_size=BATCH, sampling="epochs",
+                        approximation="additive")  # fmt: skip
+    np.testing.assert_allclose(shuffled, np.diag(theory.at_position(0)[1]), rtol=1e-9)
+
+
+def test_with_replacement_at_small_noise_is_the_published_variance():
+    """Heavy ball along one direction: its scalar closed form."""
+    h, c, rate, mu = 0.3, 2.0, 0.05, 0.9
+    _, drawn = closed_form(np.array([h]), np.array([c]), 60, 6, rate, mu)
+    expected = rate * c / 6 * (1 + mu) / (h * (1 - mu) * (2 * (1 + mu) - rate * h))
+    assert drawn[0] == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_epochs_agree():
+    found = run("epochs", "smoke")
+    assert not found.disagrees and len(found.verdicts) == 16
