@@ -1,0 +1,1 @@
+"""The whole run: power laws in many dimensions, shuffled epochs."""
