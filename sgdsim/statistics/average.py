@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -103,6 +104,21 @@ class Average(_Average):
     def measure(self, problem: Problem, w: Array) -> list[Array]:
         """Each function."""
         return [jnp.asarray(function(problem, w)) for _, function in self.functions]
+
+    def check(self, problem: Problem) -> None:
+        """Refuse functions that JAX cannot trace, or whose value is not one real number."""
+        w = jax.ShapeDtypeStruct((problem.dimension,), jnp.float32)
+        for name, function in self.functions:
+            try:
+                made = jax.eval_shape(functools.partial(function, problem), w)
+            except Exception as failed:
+                raise _checks.error(f"functions[{name!r}]", getattr(function, "__name__", function), "a function "
+                                    f"(problem, w) that JAX can trace ({str(failed).splitlines()[0][:120]})",
+                                    "write it with jax.numpy for w of shape (D,)") from failed
+            if getattr(made, "shape", None) != () or jnp.iscomplexobj(made):
+                raise _checks.error(f"functions[{name!r}]", getattr(function, "__name__", function),
+                                    f"a function whose value is one real number (got {made})",
+                                    "give each number a function of its own")
 
 
 @spec

@@ -144,3 +144,37 @@ def test_decays_of_a_sweep_that_round_to_one():
     with pytest.raises(ValueError, match=r"b2 is .* below 1 in float32.*float64"):
         ss.sweep(ss.LinearRegression([1.0], label_noise=1.0), ss.Adam(0.1), b2=[0.9, 1 - 1e-8], batch_size=1,
                  chains=64, steps=10)
+
+
+NUMBERS = {
+    "if": lambda problem, w: 1.0 if w[0] > 0 else 0.0,
+    "one argument": lambda w: w[0],
+    "none": lambda problem, w: None,
+    "vector": lambda problem, w: w**2,
+    "complex": lambda problem, w: 1j * w[0],
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_to_average(name):
+    with pytest.raises(ValueError, match=r"functions\['a'\] is .* but it must be a function"):
+        ss.simulate(ss.LinearRegression([1.0, 0.5], label_noise=0.5), ss.SGD(0.1), batch_size=4, chains=4, steps=10,
+                    statistics=[ss.statistics.Average({"a": NUMBERS[name]})])
+
+
+SCALINGS = {"none": lambda v: None, "if": lambda v: v if v[0, 0] > 0 else -v, "shorter": lambda v: v[:1],
+            "math": math.sqrt}
+
+
+@pytest.mark.parametrize("function", ["V", "S"])
+@pytest.mark.parametrize("name", SCALINGS)
+def test_scalings_of_an_adaptive_optimizer(name, function):
+    with pytest.raises(ValueError, match=f"{function} is .* but it must be a function that"):
+        ss.simulate(ss.LinearRegression([1.0, 0.5], label_noise=0.5),
+                    ss.AdaptiveGradient(0.1, **{function: SCALINGS[name]}), batch_size=4, chains=4, steps=10)
+
+
+def test_a_statistic_that_is_a_class():
+    with pytest.raises(ValueError, match=r"statistics is <class .*try ss.statistics.Moments\(\)"):
+        ss.simulate(ss.LinearRegression([1.0]), ss.SGD(0.1), batch_size=4, chains=4, steps=10,
+                    statistics=[ss.statistics.Moments])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,9 +15,10 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim.engine.plan.schedule import default_thin
 from sgdsim.optimizers import Optimizer, check_optimizer, check_schedules
+from sgdsim.optimizers.base import AdaptiveOptimizer
 from sgdsim.problems import Problem
 from sgdsim.problems.parts.linear_layers import LinearLayers
-from sgdsim.statistics import GradientNoise, LargestDeviations, Losses, Moments, ProductMoments, Statistic
+from sgdsim.statistics import Average, GradientNoise, LargestDeviations, Losses, Moments, ProductMoments, Statistic
 
 # Beyond it the D x D sums of every group would outgrow the chains themselves.
 _FULL_COVARIANCE = 256
@@ -67,12 +69,13 @@ def check_request(
     check_schedules(known, steps)
     precision = _check_dtype(dtype)
     check_decays(known, precision)
+    _check_scaling(known, problem.dimension)
     return Request(
         chains=chains,
         steps=steps,
         burn_in=burn_in,
         thin=default_thin(steps - burn_in, problem.dimension, getattr(problem, "loss_examples", 0)),
-        statistics=default_statistics(problem) if statistics is None else _check_statistics(statistics),
+        statistics=default_statistics(problem) if statistics is None else _check_statistics(statistics, problem),
         seed=_checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0"),
         dtype=precision,
         record=_check_record(record, steps),
@@ -95,7 +98,7 @@ def default_statistics(problem: Problem) -> tuple[Statistic, ...]:
     return Moments(full=False), Losses(), LargestDeviations(), *product
 
 
-def _check_statistics(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
+def _check_statistics(statistics: Sequence[Statistic], problem: Problem) -> tuple[Statistic, ...]:
     if not isinstance(statistics, Sequence):
         raise _checks.error("statistics", statistics, "a list of statistics, or None for the default",
                             "try statistics=[ss.statistics.Moments()], or () to measure nothing")
@@ -104,7 +107,25 @@ def _check_statistics(statistics: Sequence[Statistic]) -> tuple[Statistic, ...]:
         if isinstance(statistic, type) or not offered:
             raise _checks.error("statistics", statistic, "statistics with init, update, collect, merge, finalize",
                                 "try ss.statistics.Moments()")
+        if isinstance(statistic, Average):
+            statistic.check(problem)
     return tuple(statistics)
+
+
+def _check_scaling(optimizer: Optimizer | None, dimension: int) -> None:
+    """Functions of a user's adaptive optimizer keep the shape of what they are given."""
+    if not isinstance(optimizer, AdaptiveOptimizer):
+        return
+    for name in ("V", "S"):
+        given = jax.ShapeDtypeStruct((dimension, 1), jnp.float32)
+        try:
+            made = jax.eval_shape(getattr(optimizer, name), given)
+        except Exception as failed:
+            raise _checks.error(name, getattr(optimizer, name), "a function that JAX can trace "
+                                f"({str(failed).splitlines()[0][:120]})", "write it with jax.numpy") from failed
+        if getattr(made, "shape", None) != given.shape:
+            raise _checks.error(name, getattr(optimizer, name), f"a function that keeps the shape {given.shape} "
+                                f"(got {made})", "it works within each chain, which are on the last axis")
 
 
 def check_decays(optimizer: Optimizer | None, dtype: np.dtype) -> None:

@@ -112,7 +112,8 @@ def estimate(setting: LinearizedSGD, effort: Effort, seed: int) -> ComputedTailI
     if setting.feedback.silent or never_expands(setting):
         method = "additive noise" if setting.feedback.silent else "no step expands"
         index = np.inf if radius < 1 else 0.0
-        return ComputedTailIndex(index, 0.0, index, index, float(np.log(radius)), float(particles), method)
+        with np.errstate(divide="ignore"):  # a step that ends at the minimum
+            return ComputedTailIndex(index, 0.0, index, index, float(np.log(radius)), float(particles), method)
     law, rng = step_law(setting), np.random.default_rng(seed)
     still = grow(law, setting.rate, 0.0, REPLICATES, particles, effort.steps, rng)
     lyapunov, error = float(still.slope.mean()), float(still.slope.std(ddof=1) / np.sqrt(REPLICATES))
