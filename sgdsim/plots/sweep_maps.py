@@ -46,7 +46,7 @@ def sweep_maps(report: SweepComparison, *, quantity: str | None = None, x: str =
     if (x, y) == ("learning_rate", "batch_size") and report.limits:
         sizes = sorted(report.limits)
         boundaries["stability limit"] = [report.limits[size] for size in sizes], sizes
-    log = "".join(axis for axis, values in (("x", across), ("y", up)) if values[0] > 0 and values[-1] >= 5 * values[0])
+    log = "".join(axis for axis, values in (("x", across), ("y", up)) if values[0] > 0 and values[-1] >= 3 * values[0])
     figure, ax = panels(1, 2, (10.0, 4.0))
     shown = {"z": ("z", 1.0, _Z), "relative_error": ("relative error [%]", 100.0, 100 * _OFF)}
     for panel, (kind, (label, unit, end)) in zip(ax[0], shown.items(), strict=True):
