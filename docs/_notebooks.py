@@ -14,6 +14,7 @@ import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError
 from nbconvert import MarkdownExporter
 from nbformat import NotebookNode
 
@@ -21,18 +22,27 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 # `make` asks for figures in files; here they belong under their cells.
 ENVIRONMENT = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 QUIET = ["--log-level=CRITICAL"]  # a cell that fails is raised here
+# Of one cell; none takes a fifth of it. A kernel that lost its first message waits for ever, and gets another try.
+SECONDS = 200
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def executed(path: Path) -> NotebookNode:
     """The notebook with its outputs, without progress bars: they are gone when a run ends."""
-    notebook = nbformat.read(path, as_version=4)
-    here = {"metadata": {"path": path.parent}}
-    NotebookClient(notebook, timeout=600, resources=here, extra_arguments=QUIET).execute(env=os.environ | ENVIRONMENT)
+    try:
+        notebook = _run(path)
+    except CellTimeoutError:
+        notebook = _run(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
     return notebook
+
+
+def _run(path: Path) -> NotebookNode:
+    notebook, here = nbformat.read(path, as_version=4), {"metadata": {"path": path.parent}}
+    client = NotebookClient(notebook, timeout=SECONDS, resources=here, extra_arguments=QUIET)
+    return client.execute(env=os.environ | ENVIRONMENT)
 
 
 def _is_progress(output: NotebookNode) -> bool:

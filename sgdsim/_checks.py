@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import difflib
+import functools
 import importlib
 import numbers
 import os
@@ -226,7 +227,8 @@ def choice(argument: str, value: object, allowed: Iterable[str]) -> str:
     """One of the names in `allowed`; the complaint suggests the nearest."""
     names = list(allowed)
     if value not in names:
-        near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.4)
+        alike = functools.partial(difflib.get_close_matches, str(value), names, 3)
+        near = alike(0.8) or alike(0.4)
         remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else f"try {names[0]!r}"
         raise error(argument, value, f"one of {', '.join(map(repr, names))}", remedy)
     return value

@@ -66,6 +66,7 @@ def written(path, *cells):
 
 def test_a_page_has_what_its_cells_print_and_draw(site, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")  # as `make` has it
+    monkeypatch.setattr(site, "SECONDS", 40)
     bar = "from rich.progress import track\nfor _ in track(range(2)): pass\nprint('said')"
     draw = "from sgdsim.plots import curve\ncurve({'exact': ([0, 1], [0, 1])});"
     path = written(tmp_path / "shown.ipynb", bar, draw)
@@ -78,6 +79,13 @@ def test_a_page_has_what_its_cells_print_and_draw(site, tmp_path, monkeypatch):
 def test_a_failing_cell_fails_the_site(site, tmp_path):
     with pytest.raises(CellExecutionError, match="1 \\+ 1 == 3"):
         site.executed(written(tmp_path / "wrong.ipynb", "x = 1", "assert 1 + 1 == 3"))
+
+
+def test_a_kernel_that_does_not_answer_gets_another_try(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "SECONDS", 8)
+    hangs_once = f"import pathlib, time\nmark = pathlib.Path({str(tmp_path / 'mark')!r})\nseen = mark.exists()\n" \
+                 "mark.touch()\nseen or time.sleep(1000)\nprint('came back')"
+    assert "came back" in site.executed(written(tmp_path / "hangs.ipynb", hangs_once)).cells[0].outputs[0].text
 
 
 def test_every_notebook_has_its_place_in_the_navigation():

@@ -134,8 +134,10 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple | range) or (not isinstance(value, str) and np.ndim(value) > 0)  # type: ignore[arg-type]
 
 
-def check_learning_rate(learning_rate: object) -> np.ndarray | Schedule:
-    """A positive float64 array, or a schedule."""
+def check_learning_rate(learning_rate: object) -> np.ndarray | Schedule | jax.core.Tracer:
+    """A positive float64 array, or a schedule; what JAX traces has no value to check."""
+    if isinstance(learning_rate, jax.core.Tracer):
+        return learning_rate
     if callable(learning_rate):
         return as_tree(learning_rate)
     if _is_list(learning_rate):
@@ -143,8 +145,10 @@ def check_learning_rate(learning_rate: object) -> np.ndarray | Schedule:
     return np.asarray(_checks.positive("learning_rate", learning_rate, "try 0.1, or a schedule step -> rate"))
 
 
-def check_momentum(momentum: object) -> np.ndarray | Schedule | None:
+def check_momentum(momentum: object) -> np.ndarray | Schedule | jax.core.Tracer | None:
     """A float64 array in (0, 1), a schedule, or None for 0: then no momentum array is ever carried."""
+    if isinstance(momentum, jax.core.Tracer):
+        return momentum
     if callable(momentum):
         return as_tree(momentum)
     if _is_list(momentum):

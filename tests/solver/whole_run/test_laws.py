@@ -139,3 +139,21 @@ def test_ten_thousand_pairs():
         seconds = time.perf_counter() - begun
     assert seconds < 1, seconds
     assert losses[0] == pytest.approx(ss.predict(problem, ss.SGD(0.01, 0.5), batch_size=1).test_loss, rel=1e-9)
+
+
+def test_an_optimizer_is_built_inside_what_jax_traces():
+    """A user writes `ss.SGD(rate, momentum)` in the function that is differentiated and vectorised."""
+    problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)
+
+    def loss(rate, momentum, b):
+        return ss.solver.stationary_law(problem, ss.SGD(rate, momentum), batch_size=b).test_loss
+
+    rates, momenta, sizes = np.array([0.1, 0.2]), np.array([0.3, 0.9]), np.array([2.0, 8.0])
+    with jax.enable_x64(True):
+        found = jax.jit(jax.vmap(loss))(rates, momenta, sizes)
+        slope = jax.grad(loss)(0.1, 0.3, 2.0)
+    for value, rate, mu, b in zip(found, rates, momenta, sizes, strict=True):
+        theory = ss.predict(problem, ss.SGD(rate, mu), batch_size=int(b))
+        assert float(value) == pytest.approx(theory.test_loss, rel=1e-12)
+    ends = [ss.predict(problem, ss.SGD(0.1 + e, 0.3), batch_size=2).test_loss for e in (-1e-5, 1e-5)]
+    assert float(slope) == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-6)
