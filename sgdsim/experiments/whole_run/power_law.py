@@ -51,8 +51,10 @@ def power_law(scale: Scale) -> Findings:
     constant, annealed = SGD(RATE), SGD(optax.cosine_decay_schedule(2 * RATE, steps, 0.01))
     sizes = {f"D = {d:,}": held(d, constant, 1, scale, seed=d, name=f"D = {d:,}") for d in DIMENSIONS}
     ways = {"b = 1, constant": sizes[f"D = {DIMENSIONS[1]:,}"]} | {
-        f"b = {b}, {label}": held(DIMENSIONS[1], optimizer, b, scale, seed=b, name=f"b = {b}, {label}")
-        for label, optimizer, b in (("constant", constant, 16), ("cosine", annealed, 1), ("cosine", annealed, 16))
+        f"b = {b}, {label}": held(DIMENSIONS[1], optimizer, b, scale, seed=seed, name=f"b = {b}, {label}")
+        for seed, (label, optimizer, b) in enumerate(
+            (("constant", constant, 16), ("cosine", annealed, 1), ("cosine", annealed, 16))
+        )
     }  # fmt: skip
     every = {run.name: run for run in (*sizes.values(), *ways.values()) if run.result is not None}
     simulated = list(every.values())

@@ -135,9 +135,10 @@ def memoryless(
       \mathrm{Corr}_t = \sum_{k=0}^{t-1} \frac{\partial F_t}{\partial \theta_k} T_k, \quad
       T_k = \sum_{s=k}^{t-1} \mathrm{Main}_s$$
 
-    stays O(eta^2)-close for O(1/eta) steps (without Corr only O(eta)). F sees the past through the gradients alone,
-    so that Corr is one directional derivative: of the gradients along the T_k (a reverse cumulative sum), then
-    of F along these. For heavy-ball SGD, F is the trace sum_k beta^(t-k) grad L_k, not the EMA.
+    stays O(eta^2)-close for O(1/eta) steps (without Corr only O(eta)). Corr is one directional
+    derivative: of the gradients along the T_k (a reverse cumulative sum), then of F along these and, where it looks at
+    past parameters too (decay before the moments), along the T_k themselves. For heavy-ball SGD, F is the trace
+    sum_k beta^(t-k) grad L_k, not the EMA.
 
     Args:
         problem: any differentiable problem.
@@ -179,19 +180,19 @@ def memoryless_terms(
     def gradients(points: Array) -> Array:
         return jax.vmap(gradient)(points, steps)
 
-    def directions(g: Array) -> Array:
-        def step(state: optax.OptState, one: Array) -> tuple[optax.OptState, Array]:
-            update, state = transformation.update(one, state, w)
+    def directions(g: Array, points: Array) -> Array:
+        def step(state: optax.OptState, seen: tuple[Array, Array]) -> tuple[optax.OptState, Array]:
+            update, state = transformation.update(seen[0], state, seen[1])
             return state, -update
 
-        return jax.lax.scan(step, transformation.init(w), g)[1]
+        return jax.lax.scan(step, transformation.init(points[0]), (g, points))[1]
 
     here = jnp.broadcast_to(w, (length, *w.shape))
-    main = directions(gradients(here))
+    main = directions(gradients(here), here)
     past = jnp.where(steps[:, None] < t, main, 0)
     travelled = jnp.cumsum(past[::-1], axis=0)[::-1]
     g, turned = jax.jvp(gradients, (here,), (travelled,))
-    correction = jax.jvp(lambda seen: directions(seen)[t], (g,), (turned,))[1]
+    correction = jax.jvp(lambda seen, at: directions(seen, at)[t], (g, here), (turned, travelled))[1]
     # A parameter that the data never touch has v = 0, where Adam's root has no derivative: it does not move.
     untouched = jnp.all((g == 0) & (turned == 0), axis=0)
     return main[t], jnp.where(untouched & jnp.isnan(correction), 0.0, correction)

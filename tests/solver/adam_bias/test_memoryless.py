@@ -199,3 +199,16 @@ def test_terms_compile_once(compilations, cubic):
     before = compilations()
     form.terms(np.zeros(3), 2)
     assert compilations() == before
+
+
+@pytest.mark.parametrize("rest", [lambda: optax.scale_by_adam(0.9, 0.9, eps=1e-3), lambda: optax.trace(0.9)])
+def test_past_parameters_in_the_history_count(rest):
+    """Decay before the moments is decay in the loss."""
+    x, y, gamma = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [1.0, 2.0, 0.0], 0.5
+    before = optax.chain(optax.add_decayed_weights(gamma), rest(), optax.scale(-1.0))
+    found = ss.solver.adam_bias.memoryless(ss.DatasetRegression(x, y), before, learning_rate=1e-3)
+    exact = ss.solver.adam_bias.memoryless(ss.DatasetRegression(x, y, weight_decay=gamma),
+                                 optax.chain(rest(), optax.scale(-1.0)), learning_rate=1e-3)
+    for name in ("main", "correction"):
+        np.testing.assert_allclose(getattr(found, name)([0.7, 0.3], 50), getattr(exact, name)([0.7, 0.3], 50),
+                                   rtol=1e-9)
