@@ -113,7 +113,7 @@ def _check_schedule(name: str, schedule: Schedule, high: float, steps: int) -> N
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.number) or jnp.iscomplexobj(found):
         raise _checks.error(name, called, f"a function whose value is one real number (got {found})",
                             "return a scalar for each step")
-    looked = np.unique(np.linspace(0, steps - 1, min(steps, _LOOKED)).astype(np.int32))
+    looked = np.linspace(0, steps - 1, _LOOKED).astype(np.int32)  # of one length, with repetitions: compiled once
     with np.errstate(all="ignore"), jax.disable_jit():  # nothing is compiled but single operations
         first = schedule(np.int32(0))
         if isinstance(first, jax.core.Tracer):
