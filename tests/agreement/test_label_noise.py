@@ -95,6 +95,7 @@ class Product(nn.Module):
         return x * w[0] * w[1]
 
 
+@pytest.mark.slow
 def test_drawn_batches_have_a_flow_of_their_own(assert_within_sigma):
     """What a batch draws of the residuals counts, however small the noise: extrapolated to lambda = 0."""
     x, rate, start = np.array([[2**0.5], [0.0], [1.0]]), 0.08, [2.5, 0.6]

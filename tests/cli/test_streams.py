@@ -75,6 +75,7 @@ def test_home_is_understood_in_every_path(tmp_path, monkeypatch):
         ss.load("~nobody-of-this-name/result.nc")
 
 
+@pytest.mark.slow
 def test_home_is_understood_in_run_files(tmp_path):
     (tmp_path / "table.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 3}" for i in range(12)))
     (tmp_path / "run.toml").write_text(

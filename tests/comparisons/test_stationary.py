@@ -279,6 +279,7 @@ def test_a_wrong_theory_is_never_agreed_with_where_rounding_hides_the_answer(nam
     assert found == {True: ["agree"], False: ["disagree"]}
 
 
+@pytest.mark.slow
 def test_a_slow_direction_that_has_not_settled_is_no_disagreement():
     problem = ss.LinearRegression([1.0, 0.003], label_noise=0.5)
     theory = ss.predict(problem, ss.SGD(0.2), batch_size=8)

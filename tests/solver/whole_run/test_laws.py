@@ -110,7 +110,7 @@ def annealed_loss(peak, momentum, b, noise, scale):
     return run_law(problem, optimizer, batch_size=b, steps=30, initial=[2.0, -1.0]).test_loss[-1]
 
 
-@pytest.mark.parametrize("loss", [stationary_losses, annealed_loss])
+@pytest.mark.parametrize("loss", [pytest.param(stationary_losses, marks=pytest.mark.slow), annealed_loss])
 def test_gradients_against_finite_differences(loss):
     point = np.array([0.1, 0.5, 4.0, 0.5, 1.0])
     with jax.enable_x64(True):

@@ -37,6 +37,7 @@ def test_the_sheet(setting):
     np.testing.assert_allclose(closed.at_position(0)[1][UPPER], additive, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_sampled_shuffles_agree_with_all_of_them(monkeypatch):
     data = ss.DatasetRegression(X, Y, weight_decay=0.05, label_noise=0.1)
     step = cycle(read_linear(optax.sgd(0.05, momentum=0.8), 2))[0][0]
