@@ -43,13 +43,14 @@ class Stability:
     def almost_sure(self) -> float:
         """At and above it there is no stationary law; below it, past `max_learning_rate`, one of infinite variance.
 
-        Computed when first read: by quadrature for isotropic inputs, else by simulated products of step matrices.
+        Computed when first read: by quadrature for isotropic inputs, by enumeration for data sets with one moving
+        direction and few batches, else by simulated products of step matrices.
         """
         return self._almost_sure[0]
 
     @property
     def almost_sure_stderr(self) -> float:
-        """Its standard error, 0 for the quadrature."""
+        """Its standard error, 0 where it is exact."""
         return self._almost_sure[1]
 
 

@@ -14,6 +14,7 @@ from sgdsim._types import Vector
 from sgdsim.optimizers.base import Optimizer
 from sgdsim.problems.base import Problem
 from sgdsim.solver.stationary.linearized import LinearizedSGD, linearize
+from sgdsim.solver.tails.enumeration import scalar_limit, scalar_steps
 from sgdsim.solver.tails.isotropic import isotropic_exponent
 from sgdsim.solver.tails.step_matrices import StepLaw, draw_pull, isotropic_step, step_law
 from sgdsim.solver.tails.tail import isotropic_arguments
@@ -28,9 +29,10 @@ class StabilityLimit:
     Attributes:
         batch_sizes: S, shape (n,).
         max_learning_rate: at and above it the second moment does not exist (exact), shape (n,).
-        almost_sure: at and above it there is no stationary law: the top Lyapunov exponent of the step matrices is
-            not negative, shape (n,).
-        almost_sure_stderr: its standard error; 0 where it is by quadrature or equal to an exact limit, (n,).
+        almost_sure: from it on there is no stationary law: the top Lyapunov exponent of the step matrices is not
+            negative, shape (n,). (On data sets one may exist again near a larger rate that ends at the minimum.)
+        almost_sure_stderr: its standard error; 0 where it is exact: by quadrature (isotropic Gaussian inputs), by
+            enumeration (data sets with one moving direction, few batches) or equal to an exact limit, (n,).
     """
 
     batch_sizes: np.ndarray
@@ -98,6 +100,9 @@ def almost_sure_limit(
     """The learning rate at which the Lyapunov exponent crosses zero, and its standard error."""
     if setting.feedback.silent or not 0 < highest < np.inf:
         return highest, 0.0
+    scalar = scalar_steps(setting)
+    if scalar is not None:
+        return scalar_limit(*scalar, highest), 0.0
     isotropic = isotropic_step(setting)
     if isotropic is None:
         return _by_chains(step_law(setting), highest, chains, steps, seed)

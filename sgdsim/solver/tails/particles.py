@@ -34,7 +34,7 @@ class ComputedTailIndex(TailIndex):
         high: upper end.
         lyapunov: the top Lyapunov exponent lim (1/n) ln |M_n...M_1|, below 0 iff a stationary law exists.
         effective: the smallest effective number of particles of a replicate, averaged over the steps.
-        method: "particles"; or, exact, "quadrature", "no step expands" or "additive noise".
+        method: "particles"; or, exact, "quadrature", "enumeration", "no step expands" or "additive noise".
     """
 
     lyapunov: float

@@ -7,6 +7,7 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._tail_index import TailIndex
 from sgdsim.solver.stationary.linearized import LinearizedSGD
+from sgdsim.solver.tails.enumeration import scalar_exponent, scalar_index, scalar_steps
 from sgdsim.solver.tails.isotropic import isotropic_exponent, isotropic_index
 from sgdsim.solver.tails.particles import ComputedTailIndex, Effort, estimate
 from sgdsim.solver.tails.step_matrices import isotropic_step
@@ -15,10 +16,14 @@ _CAREFUL, _QUICK = Effort(512, 100, 0.01), Effort(128, 40, 0.2)
 
 
 def tail_index_of(setting: LinearizedSGD, quick: bool = False) -> TailIndex:
-    """By quadrature for isotropic step matrices, else by particles, roughly where `quick`.
+    """By quadrature for isotropic step matrices, by enumeration for scalar ones of a data set, else by particles.
 
-    Where particles see nothing, what is known is on which side of 2 it lies.
+    Particles are few where `quick`. Where particles see nothing, what is known is on which side of 2 it lies.
     """
+    scalar = scalar_steps(setting)
+    if scalar is not None:
+        index, exponent = scalar_index(*scalar, setting.rate), scalar_exponent(*scalar, setting.rate)
+        return ComputedTailIndex(index, 0.0, index, index, exponent, np.inf, "enumeration")
     step = isotropic_step(setting)
     if step is not None:
         arguments = isotropic_arguments(setting, *step)

@@ -12,9 +12,9 @@ from scipy.optimize import brentq
 
 from sgdsim.optimizers import SGD
 from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic
-from sgdsim.solver import stability
+from sgdsim.solver import predict, stability
 from sgdsim.solver.limits import stability_limit
-from sgdsim.solver.tails import kesten_tail_index
+from sgdsim.solver.tails import kesten_tail_index, tail_index_by_particles
 
 ROWS = np.array([0.5, 1.0, 2.0])
 
@@ -46,17 +46,42 @@ def test_chains_agree_with_quadrature(assert_within_sigma, monkeypatch):
         assert_within_sigma(found.almost_sure, 1.06 * exact.almost_sure, found.almost_sure_stderr)
 
 
-def test_data_by_enumeration(assert_within_sigma):
+def test_one_direction_of_a_data_set_is_exact():
+    """Every batch written out here; the paper-and-pencil case |1 - h||1 - 3h| = 1 has the root 4/3."""
     problem = DatasetRegression(ROWS[:, None], np.ones(3))
-    found = stability_limit(problem, SGD(0.1), batch_size=[1, 2], chains=256, steps=300)
-    exact = []
-    for b, low in zip((1, 2), found.max_learning_rate, strict=True):
+    found = stability_limit(problem, SGD(0.1), batch_size=[1, 2, 5])
+    assert np.all(found.almost_sure_stderr == 0)
+    for b, low, rate in zip((1, 2, 5), found.max_learning_rate, found.almost_sure, strict=True):
         h = np.array([np.mean(ROWS[list(rows)] ** 2) for rows in product(range(3), repeat=b)])
         exponent = lambda rate, h=h: np.mean(np.log(np.abs(1 - rate * h)))  # noqa: E731
-        grid = np.linspace(low, 4.013 * low, 400)
+        grid = np.linspace(low, 4.013 * low, 4000)
         first = next(i for i, rate in enumerate(grid) if exponent(rate) > 0)
-        exact.append(brentq(exponent, grid[first - 1], grid[first]))
-    assert_within_sigma(found.almost_sure, exact, found.almost_sure_stderr)
+        assert rate == pytest.approx(brentq(exponent, grid[first - 1], grid[first], xtol=1e-14), rel=1e-12)
+    pair = DatasetRegression(np.sqrt([[1.0], [3.0]]), np.ones(2))
+    assert stability_limit(pair, SGD(0.1), batch_size=1).almost_sure[0] == pytest.approx(4 / 3, rel=1e-12)
+    subset = stability_limit(DatasetRegression(np.sqrt([[1.0], [3.0], [5.0]]), np.ones(3)), SGD(0.1), batch_size=2,
+                             sampling="without_replacement").almost_sure[0]  # sums 4, 6, 8
+    assert np.prod(np.abs(1 - subset * np.array([2.0, 3.0, 4.0]))) == pytest.approx(1, abs=1e-9)
+
+
+def test_tail_index_of_one_direction_is_exact():
+    """E |1 - rate k|^kappa = 1 over batches of two, and with weight decay; particles see the same."""
+    problem = DatasetRegression(ROWS[:, None], np.ones(3), weight_decay=0.1)
+    law = predict(problem, SGD(0.55), batch_size=2)
+    h = np.array([np.mean(ROWS[list(rows)] ** 2) for rows in product(range(3), repeat=2)]) + 0.1
+    assert law.tail_index.stderr == 0 < law.tail_index.value < 50
+    assert np.mean(np.abs(1 - 0.55 * h) ** law.tail_index.value) == pytest.approx(1, abs=1e-10)
+    assert np.mean(np.abs(1 - 0.55 * h) ** (1.03 * law.tail_index.value)) != pytest.approx(1, abs=1e-3)
+    seen = tail_index_by_particles(problem, SGD(0.55), batch_size=2)
+    assert abs(seen.value - law.tail_index.value) < 4 * seen.stderr
+
+
+def test_two_directions_by_chains(assert_within_sigma):
+    """Rows along two axes: a product of independent scalars each, the slower of which decides."""
+    rows = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 0.3], [0.0, 0.4]])
+    found = stability_limit(DatasetRegression(rows, np.ones(4)), SGD(0.1), batch_size=1, chains=256, steps=300)
+    assert_within_sigma(found.almost_sure[0], 1.25, found.almost_sure_stderr[0])  # |1 - h||1 - 4h| = 1
+    assert 0 < found.almost_sure_stderr[0] < 0.01
 
 
 def test_order_and_laziness():

@@ -170,5 +170,4 @@ def test_past_the_limit_on_data():
     assert exact < 2
     with pytest.raises(ValueError, match=r"tail index \d") as error:
         predict(problem, SGD(rate), batch_size=2)
-    shown, stderr = str(error.value).split("tail index ")[1].rstrip(")").split(" ± ")
-    assert abs(float(shown) - exact) < 5 * float(stderr)
+    assert f"tail index {exact:.4g})" in str(error.value)
