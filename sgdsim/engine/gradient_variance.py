@@ -20,6 +20,7 @@ from sgdsim.kernels import row_of
 from sgdsim.optimizers import SGD, Optimizer
 from sgdsim.problems import Problem
 from sgdsim.problems.parts.linear_layers import LinearLayers
+from sgdsim.problems.sampling import PASSES
 from sgdsim.results.gradient_variance_result import GradientVarianceResult, LayerVariance
 
 _STEEP = 0.5  # learning rate times curvature from which on few batches are typical of all
@@ -60,8 +61,7 @@ def gradient_variance(
         initial: one start (D,), or one for each chain (chains, D), the variance then including that of the starts;
             None is the problem's default.
         seed: 0 to 2^32 - 1. Batch sizes use independent random numbers, each the same whatever the others are.
-        sampling: "online" for a population; "with_replacement" (the default), "without_replacement" or
-            "epochs" for a data set.
+        sampling: as for `simulate`.
         common_random_numbers: use the same random numbers for every batch size, nested batches where the
             data are finite. Differences between batch sizes get sharper, their errors correlated: the result then has
             `gradient_covariance`.
@@ -124,7 +124,8 @@ def _result(plan: VariancePlan, merged: list[Merged]) -> GradientVarianceResult:
     linear = row is not None and row.noise_at_minimum is not None and isinstance(request.optimizer, SGD)
     subsets_and_labels = mode == "without_replacement" and getattr(problem, "label_noise", 0) > 0
     reasons = {
-        "the batches of an epoch depend on each other": mode == "epochs",
+        "the batches of a pass depend on each other": mode in PASSES,
+        "batches have random sizes": mode == "bernoulli",
         "the runs start at different weights, whose variance no batch size removes": request.initial.ndim == 2,
         "fresh label noise has variance 1/b and subsets have c_b": subsets_and_labels,
     }

@@ -57,8 +57,9 @@ def simulate(
         steps: optimizer steps of every chain.
         burn_in: steps before measuring starts; take several relaxation times 1/(learning rate x curvature).
         seed: 0 to 2^32 - 1; the same seed gives the same bits, on any number of devices.
-        sampling: "online" for a population; "with_replacement" (the default), "without_replacement" or
-            "epochs" for a data set.
+        sampling: "online" for a population; for a data set "with_replacement" (the default), "without_replacement" (a
+            fresh subset each step), "epochs" (shuffled passes), "cyclic" (passes in one random order, another in each
+            chain: the same batches for ever) or "bernoulli" (every example joins with chance b/n).
         statistics: what to accumulate; None means moments, losses and gradient noise. () measures nothing.
         initial: one point (D,) or one per chain (chains, D); None is the problem's default start.
         record: steps at which ensemble statistics are kept as time series: a list, or every so many.

@@ -36,6 +36,8 @@ from sgdsim.problems import (
     TwoLayerLinear,
 )
 
+INDEPENDENT = ("online", "with_replacement", "without_replacement")  # steps, and batches of one size
+
 
 class Row(NamedTuple):
     """What is known of one type of problem; None where nothing is.
@@ -94,7 +96,7 @@ def conditional_moments(problem: Problem, sampling: str) -> ConditionalMoments |
     fresh labels.
     """
     row = row_of(problem)
-    if row is None or row.moments is None or sampling == "epochs":
+    if row is None or row.moments is None or sampling not in INDEPENDENT:
         return None
     return row.moments(problem)
 
@@ -105,9 +107,9 @@ def noise_at_minimum(problem: Problem, batch_size: int, sampling: str) -> Matrix
     Raises:
         ValueError: the problem has none that is known, or batches depend on each other.
     """
-    if sampling == "epochs":
-        raise _checks.error("control_variate", True, "False with sampling='epochs'",
-                            "batches of a pass depend on each other: use 'without_replacement'")
+    if sampling not in INDEPENDENT:
+        raise _checks.error("control_variate", True, f"False with sampling={sampling!r}",
+                            "its noise is not known: use 'without_replacement'")
     row = row_of(problem)
     if row is None or row.noise_at_minimum is None:
         names = " or ".join(kind.__name__ for kind, row in TABLE.items() if row.noise_at_minimum is not None)

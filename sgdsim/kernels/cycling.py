@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 
 from sgdsim._specs import spec
 from sgdsim._types import AnyArray
-from sgdsim.kernels.dataset import EpochKernel, RowsKernel
-from sgdsim.kernels.draws import subsets
+from sgdsim.kernels.base import Kernel
+from sgdsim.kernels.dataset import rows_kernel
 from sgdsim.problems import CyclingToy
 
 
@@ -26,8 +26,8 @@ class CyclingExamples:
     def residual_sum(
         self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
     ) -> jax.Array:
-        """Sum of f_i grad f_i over the rows in `index` (rows, chains), weighted by `weight` (rows,)."""
-        share = jnp.ones_like(index, params.dtype) if weight is None else weight[:, None]
+        """Sum of f_i grad f_i over the rows in `index`, weighted by `weight`, both (rows, chains)."""
+        share = jnp.ones_like(index, params.dtype) if weight is None else weight
         here = index[None] == jnp.arange(len(self.targets), dtype=index.dtype)[:, None, None]
         counts = jnp.where(here, share, 0).sum(axis=1)
         return self.problem.vjp(params, counts * self.problem.residuals(params))
@@ -37,10 +37,7 @@ class CyclingExamples:
         return 0.0
 
 
-def cycling_kernel(problem: CyclingToy, batch_size: int, sampling: str, dtype: DTypeLike) -> RowsKernel | EpochKernel:
+def cycling_kernel(problem: CyclingToy, batch_size: int, sampling: str, dtype: DTypeLike) -> Kernel:
     """The kernel of a `CyclingToy` for one sampling mode."""
     examples: Any = CyclingExamples(problem, np.zeros(problem.n_examples))
-    if sampling == "epochs":
-        return EpochKernel(examples, batch_size)
-    choose = subsets.with_replacement if sampling == "with_replacement" else subsets.floyd_subset
-    return RowsKernel(examples, batch_size, choose)
+    return rows_kernel(examples, batch_size, sampling)

@@ -17,7 +17,9 @@ from sgdsim.kernels.base import Kernel, none_if_zero, normals, square_root
 from sgdsim.kernels.conditional_variance import GradientMoments, noise_factor
 from sgdsim.kernels.draws import subsets
 from sgdsim.kernels.examples import Examples, lay_out
+from sgdsim.kernels.label_noise import FreshNoise
 from sgdsim.problems import DatasetRegression
+from sgdsim.problems.sampling import PASSES
 
 
 @spec
@@ -88,25 +90,56 @@ class FullDataKernel:
 
 @spec
 class EpochKernel:
-    """Shuffled passes, another order in every chain and pass; the last batch of a pass may be smaller."""
+    """Passes over the data, in another order in every chain and, shuffled, pass; the last batch may be smaller."""
 
     examples: Examples
     batch_size: int = static()
+    shuffle: bool = static()
 
     def init(self, key: jax.Array, chains: int) -> subsets.EpochState:
         """The start of the first pass."""
-        return subsets.start_epochs(self.examples.targets.shape[0], chains)
+        return subsets.start_passes(key, self.examples.targets.shape[0], chains, self.shuffle)
 
     def draw(
         self, key: jax.Array, params: jax.Array, state: subsets.EpochState
     ) -> tuple[jax.Array, subsets.EpochState]:
         """One gradient per chain: the mean over the examples of this batch."""
         index_key, noise_key = jax.random.split(key)
-        index, counts, state = subsets.next_batch(index_key, state, self.batch_size)
+        index, counts, state = subsets.next_batch(index_key, state, self.batch_size, shuffle=self.shuffle)
         uneven = self.examples.targets.shape[0] % self.batch_size > 0
-        weight = counts.astype(params.dtype) if uneven else None
+        weight = jnp.broadcast_to(counts.astype(params.dtype)[:, None], index.shape) if uneven else None
         total = self.examples.residual_sum(noise_key, params, index, weight)
         return total / counts.sum() + self.examples.decay(params), state
+
+
+@spec
+class BernoulliKernel:
+    """Every example joins a step with chance b/n: batches of random sizes, of mean b."""
+
+    examples: Examples
+    batch_size: int = static()
+
+    def init(self, key: jax.Array, chains: int) -> tuple[()]:
+        """Nothing to remember."""
+        return ()
+
+    def draw(self, key: jax.Array, params: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
+        """One gradient per chain: the mean over the examples that came."""
+        index_key, noise_key = jax.random.split(key)
+        n = self.examples.targets.shape[0]
+        weight = subsets.bernoulli(index_key, n, self.batch_size, params.shape[1], params.dtype)
+        index = subsets.every_row(key, n, n, params.shape[1])
+        return self.examples.residual_sum(noise_key, params, index, weight) + self.examples.decay(params), state
+
+
+def rows_kernel(examples: Examples, batch_size: int, sampling: str) -> RowsKernel | EpochKernel | BernoulliKernel:
+    """The kernel of examples that are gathered, for one sampling mode."""
+    if sampling == "bernoulli":
+        return BernoulliKernel(examples, batch_size)
+    if sampling in PASSES:
+        return EpochKernel(examples, batch_size, sampling == "epochs")
+    choose = subsets.with_replacement if sampling == "with_replacement" else subsets.floyd_subset
+    return RowsKernel(examples, batch_size, choose)
 
 
 @spec
@@ -137,7 +170,7 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
     Args:
         problem: the data set.
         batch_size: b; at most n unless drawn with replacement.
-        sampling: "with_replacement", "without_replacement" (a fresh subset each step) or "epochs".
+        sampling: one of a data set, see `simulate`.
         dtype: of the chains.
     """
 
@@ -145,19 +178,18 @@ def dataset_kernel(problem: DatasetRegression, batch_size: int, sampling: str, d
         return None if values is None else np.asarray(values, dtype)
 
     n = problem.n_examples
-    decay, noise = cast(none_if_zero(problem.weight_decay)), cast(none_if_zero(problem.label_noise))
+    decay, std = cast(none_if_zero(problem.weight_decay)), cast(none_if_zero(problem.label_noise))
+    noise = std if std is None or problem.noise == "gaussian" else FreshNoise(std, problem.noise)
     gram, best = cast(problem.gram), cast(problem.least_squares)
     examples = lay_out(cast(problem.features), cast(problem.targets), noise, decay)
-    if sampling == "with_replacement":
-        return RowsKernel(examples, batch_size, subsets.with_replacement)
-    if batch_size == n:  # one batch is one pass
+    if batch_size == n and sampling != "with_replacement":  # one batch is one pass
+        if isinstance(noise, FreshNoise):
+            return RowsKernel(examples, batch_size, subsets.every_row)
         factor = None if noise is None else cast(problem.label_noise / np.sqrt(n) * square_root(problem.gram))
         return FullDataKernel(gram, best, decay, factor)
-    if sampling == "epochs":
-        return EpochKernel(examples, batch_size)
-    if 2 * batch_size > n and noise is None:
+    if 2 * batch_size > n and noise is None and sampling == "without_replacement":
         return ComplementKernel(examples, gram, best, batch_size)
-    return RowsKernel(examples, batch_size, subsets.floyd_subset)
+    return rows_kernel(examples, batch_size, sampling)
 
 
 def dataset_noise(problem: DatasetRegression, batch_size: int, sampling: str) -> Matrix:

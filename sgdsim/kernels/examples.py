@@ -52,7 +52,7 @@ class NarrowExamples:
     def residual_sum(
         self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
     ) -> jax.Array:
-        """Sum of x_i (x_i'w - y_i - noise) over the rows in `index` (rows, chains), weighted by `weight` (rows,)."""
+        """Sum of x_i (x_i'w - y_i - noise) over the rows in `index`, weighted by `weight`, both (rows, chains)."""
         noise = _fresh_noise(key, self.label_noise, index, params)
 
         def part(start: int | jax.Array, size: int) -> jax.Array:
@@ -72,7 +72,7 @@ class NarrowExamples:
         for column, w in zip(columns, params, strict=True):
             residual = residual + column * w
         if weight is not None:
-            residual = residual * weight[:, None]
+            residual = residual * weight
         return jnp.stack([(column * residual).sum(axis=0) for column in columns])
 
     def decay(self, params: jax.Array) -> jax.Array | float:
@@ -96,7 +96,7 @@ class WideExamples:
     def residual_sum(
         self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
     ) -> jax.Array:
-        """Sum of x_i (x_i'w - y_i - noise) over the rows in `index` (rows, chains), weighted by `weight` (rows,)."""
+        """Sum of x_i (x_i'w - y_i - noise) over the rows in `index`, weighted by `weight`, both (rows, chains)."""
         noise = _fresh_noise(key, self.label_noise, index, params)
         return jax.lax.platform_dependent(
             params, index, noise, weight, cpu=self.chain_by_chain, default=self.all_chains
@@ -108,8 +108,8 @@ class WideExamples:
         """The sum, one chain after the other."""
         rows, targets = jnp.asarray(self.rows), jnp.asarray(self.targets)
 
-        def one_chain(args: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
-            w, index, noise = args
+        def one_chain(args: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
+            w, index, noise, weight = args
             x = jax.lax.optimization_barrier(_take(rows, index))
             residual = jnp.matmul(x, w, precision=_EXACT) - _take(targets, index)
             if noise is not None:
@@ -118,7 +118,8 @@ class WideExamples:
                 residual = residual * weight
             return jnp.matmul(residual, x, precision=_EXACT)
 
-        return jax.lax.map(one_chain, (params.T, index.T, None if noise is None else noise.T)).T
+        chains = (None if x is None else x.T for x in (params, index, noise, weight))
+        return jax.lax.map(one_chain, tuple(chains)).T
 
     def all_chains(
         self, params: jax.Array, index: jax.Array, noise: jax.Array | None, weight: jax.Array | None
@@ -133,7 +134,7 @@ class WideExamples:
             if fresh is not None:
                 residual = residual - fresh
             if share is not None:
-                residual = residual * share[:, None]
+                residual = residual * share
             return jnp.einsum("rc,rcd->dc", residual, x, precision=_EXACT)
 
         return _in_slices(part, index.shape[0])

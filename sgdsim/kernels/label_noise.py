@@ -31,6 +31,23 @@ class FreshNoise:
 
 
 @spec
+class LabelFlips:
+    """What `FlaxNetwork.relabel` takes: with probability `flip` another label, each of the others alike."""
+
+    flip: Any
+    classes: int = static()
+    signs: bool = static()
+
+    def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        """How many classes further on, 0 without a flip; of two labels +-1 a sign."""
+        first, second = jax.random.split(key)
+        flips = jax.random.bernoulli(first, self.flip, shape)
+        if self.signs:
+            return jnp.where(flips, -1, 1).astype(dtype)
+        return jnp.where(flips, jax.random.randint(second, shape, 1, self.classes), 0)
+
+
+@spec
 class SignMean:
     """The mean of b signs, exactly: b random bits are counted, 32 in an instruction."""
 

@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 
 from sgdsim._specs import spec, static
 from sgdsim._types import AnyArray
-from sgdsim.kernels.base import none_if_zero
-from sgdsim.kernels.dataset import EpochKernel, RowsKernel
+from sgdsim.kernels.base import Kernel, none_if_zero
+from sgdsim.kernels.dataset import RowsKernel, rows_kernel
 from sgdsim.kernels.draws import subsets
 from sgdsim.kernels.examples import Examples, lay_out
 from sgdsim.kernels.label_noise import FreshNoise
@@ -41,7 +41,7 @@ class PulledBack:
     def residual_sum(
         self, key: jax.Array, params: jax.Array, index: jax.Array, weight: jax.Array | None = None
     ) -> jax.Array:
-        """The sum over the rows in `index` (rows, chains), weighted by `weight` (rows,)."""
+        """The sum over the rows in `index`, weighted by `weight`, both (rows, chains)."""
         total = self.examples.residual_sum(key, self.map.effective(params), index, weight)
         return self.map.pull_effective(params, total)
 
@@ -50,31 +50,22 @@ class PulledBack:
         return 0.0
 
 
-def every_row(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Array:
-    """All n examples, shape (n, chains)."""
-    return jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[:, None], (n, chains))
-
-
 def reparametrized_kernel(
     problem: Reparametrized, map: Any, batch_size: int, sampling: str, dtype: DTypeLike
-) -> RowsKernel | EpochKernel:
+) -> Kernel:
     """The kernel of regression on `map.effective` for one sampling mode."""
     std = none_if_zero(problem.label_noise)
     noise = None if std is None else FreshNoise(np.asarray(std, dtype), problem.noise)
     data = lay_out(np.asarray(problem.features, dtype), np.asarray(problem.targets, dtype), noise, None)
     examples: Any = PulledBack(map, data)
-    if sampling == "with_replacement":
-        return RowsKernel(examples, batch_size, subsets.with_replacement)
-    if batch_size == problem.n_examples:  # one batch is one pass
-        return RowsKernel(examples, batch_size, every_row)
-    if sampling == "epochs":
-        return EpochKernel(examples, batch_size)
-    return RowsKernel(examples, batch_size, subsets.floyd_subset)
+    if batch_size == problem.n_examples and sampling != "with_replacement":  # one batch is one pass
+        return RowsKernel(examples, batch_size, subsets.every_row)
+    return rows_kernel(examples, batch_size, sampling)
 
 
 def diagonal_kernel(
     problem: DiagonalNetwork, batch_size: int, sampling: str, dtype: DTypeLike
-) -> RowsKernel | EpochKernel:
+) -> Kernel:
     """The kernel of a `DiagonalNetwork` for one sampling mode."""
     return reparametrized_kernel(problem, DiagonalMap(), batch_size, sampling, dtype)
 
@@ -95,7 +86,7 @@ class DiagonalMap:
 
 def matrix_kernel(
     problem: MatrixFactorization, batch_size: int, sampling: str, dtype: DTypeLike
-) -> RowsKernel | EpochKernel:
+) -> Kernel:
     """The kernel of a `MatrixFactorization` for one sampling mode."""
     return reparametrized_kernel(problem, MatrixMap(problem.sizes), batch_size, sampling, dtype)
 

@@ -9,9 +9,10 @@ from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._specs import derived, set_field, spec
+from sgdsim._specs import derived, set_field, spec, static
 from sgdsim._types import AnyArray, ArrayT, Matrix, apply, as_matrix, inner, matmul
 from sgdsim.problems.parts.least_squares import least_squares, solve_symmetric
+from sgdsim.problems.parts.residuals import check_label_noise
 from sgdsim.problems.parts.weight_decay import check_decay, is_zero, penalty
 from sgdsim.problems.tables import split_table, standardize
 
@@ -27,6 +28,7 @@ class DatasetRegression:
         targets: y, shape (n,).
         weight_decay: Gamma, a scalar, a length-D diagonal or a symmetric matrix; may be negative.
         label_noise: STANDARD DEVIATION sigma of noise drawn afresh for every label at every step.
+        noise: its law: "gaussian", or "sign" for +-sigma with equal chances.
 
     Raises:
         ValueError: shapes do not match, or a value is not finite.
@@ -42,9 +44,15 @@ class DatasetRegression:
     targets: np.ndarray
     weight_decay: np.ndarray
     label_noise: float
+    noise: str = static()
 
     def __init__(
-        self, features: ArrayLike, targets: ArrayLike, weight_decay: ArrayLike = 0.0, label_noise: float = 0.0
+        self,
+        features: ArrayLike,
+        targets: ArrayLike,
+        weight_decay: ArrayLike = 0.0,
+        label_noise: float = 0.0,
+        noise: str = "gaussian",
     ):
         x = _checks.finite_array("features", features)
         y = _checks.finite_array("targets", targets)
@@ -55,8 +63,8 @@ class DatasetRegression:
             raise _checks.error("targets", targets, f"of shape ({x.shape[0]},) (got shape {y.shape})",
                                 "one target for each row of features")
         gamma = check_decay(weight_decay, x.shape[1])
-        sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
-        set_field(self, features=x, targets=y, weight_decay=gamma, label_noise=np.float64(sigma))
+        sigma, law = check_label_noise(label_noise, noise)
+        set_field(self, features=x, targets=y, weight_decay=gamma, label_noise=sigma, noise=law)
 
     @derived
     def gram(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from sgdsim._specs import data, set_field, spec, static, summary
 from sgdsim._types import AnyArray
 from sgdsim.problems.parts.example_losses import ExampleLosses
 from sgdsim.problems.parts.flax_modules import Network, numbers_per_example, output_shape, read_module
-from sgdsim.problems.parts.network_losses import LossFunction, check_targets, find_loss
+from sgdsim.problems.parts.network_losses import LossFunction, check_targets, find_loss, flipped
 from sgdsim.problems.parts.residuals import NOISE_LAWS
 
 
@@ -32,9 +32,10 @@ class FlaxNetwork(ExampleLosses):
             nnx module, which can be initialised anew for every chain. It maps a batch (b, ...) to (b, ...), has no
             state beside its parameters (no batch normalisation, no dropout), and linen attributes are hashable.
         features: shape (n, ...), used as real numbers.
-        targets: shape (n,) or (n, outputs); class labels 0, 1, ... for "cross_entropy".
+        targets: shape (n,) or (n, outputs); class labels 0, 1, ... for "cross_entropy", -1 or 1 for "logistic".
         loss: "mse" (HALF the squared error, summed over outputs), "cross_entropy" (of logits and labels, in nats),
-            or a function (prediction, target) -> scalar of ONE example. Every loss is averaged over examples.
+            "logistic" (log(1 + exp(-y f)) of one output), or a function (prediction, target) -> scalar of ONE example.
+            Every loss is averaged over examples.
         weight_decay: gamma, one number for all parameters, biases included; may be negative.
         seed: of the default start.
         test_features: held-out examples for `test_loss`; None tests on the training examples.
@@ -43,6 +44,8 @@ class FlaxNetwork(ExampleLosses):
             every target; for "mse" only. It adds 1/2 k sigma^2 to the expected loss.
         start: where chains start, shape (D,); None is what `seed` initialises, or the values of an nnx module.
         noise: the law of the label noise: "gaussian", or "sign" for +-sigma with equal chances.
+        label_flip: p, 0 <= p < 1, for "cross_entropy" and "logistic": at every step the label of every example is
+            another one with probability p, each of the others with equal chances. `loss` is the expected one.
 
     The minimum of a network is not known: `minimum` is None. Nor is the excess over it, so `test_loss` is the
     loss of the held-out examples itself, without the penalty.
@@ -70,6 +73,7 @@ class FlaxNetwork(ExampleLosses):
     test_targets: Any
     label_noise: Any
     noise: str = static()
+    label_flip: float = static()
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class FlaxNetwork(ExampleLosses):
         label_noise: float = 0.0,
         start: ArrayLike | None = None,
         noise: str = "gaussian",
+        label_flip: float = 0.0,
     ):
         x = _examples("features", features)
         find_loss(loss)
@@ -93,6 +98,10 @@ class FlaxNetwork(ExampleLosses):
         sigma = _checks.non_negative("label_noise", label_noise, "it is a standard deviation: pass |sigma|")
         if sigma > 0 and loss != "mse":
             raise _checks.error("label_noise", label_noise, "0 for this loss", "only targets of loss='mse' take noise")
+        flip = _checks.non_negative("label_flip", label_flip, "it is a probability")
+        if flip >= 1 or (flip > 0 and loss not in ("cross_entropy", "logistic")):
+            raise _checks.error("label_flip", label_flip, "from 0 to below 1, for loss='cross_entropy' or 'logistic'",
+                                f"other losses have no labels to flip (got loss={loss!r})")
         network, given = read_module(module, jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32))
         output = output_shape(network, x)
         y = check_targets("targets", targets, len(x), loss, output)
@@ -108,6 +117,7 @@ class FlaxNetwork(ExampleLosses):
             weight_decay=np.float64(gamma),
             label_noise=np.float64(sigma),
             noise=_checks.choice("noise", noise, NOISE_LAWS),
+            label_flip=flip,
             default_start=_starts(network, seed, 1, x)[0] if given is None else given,
             **_held_out(test_features, test_targets, x, loss, output, y),
         )
@@ -127,6 +137,13 @@ class FlaxNetwork(ExampleLosses):
     def slice_numbers(self) -> int:
         """Numbers made by one example of one chain."""
         return numbers_per_example(self.network, self.features.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels have: outputs of the network, 2 for one output; 0 without labels."""
+        if self.loss_name == "logistic":
+            return 2
+        return output_shape(self.network, self.features)[0] if self.loss_name == "cross_entropy" else 0
 
     def random_start(self, seed: int, chains: int) -> np.ndarray:
         """Freshly initialised parameters for every chain, shape (chains, D); chain k does not depend on `chains`.
@@ -152,6 +169,19 @@ class FlaxNetwork(ExampleLosses):
     def batch_loss(self, w: AnyArray, features: AnyArray, targets: AnyArray) -> jax.Array:
         """Losses of the examples of a batch from one vector w, shape (b,); no penalty."""
         return jax.vmap(find_loss(self.loss_name))(self.network.predict(w, features), jnp.asarray(targets))
+
+    def expected_loss(self, w: AnyArray, features: AnyArray, targets: AnyArray) -> jax.Array:
+        """`batch_loss`, averaged over flips of the labels."""
+        if not self.label_flip:
+            return self.batch_loss(w, features, targets)
+        loss = flipped(self.loss_name, self.label_flip)
+        return jax.vmap(loss)(self.network.predict(w, features), jnp.asarray(targets))
+
+    def relabel(self, targets: jax.Array, fresh: jax.Array) -> jax.Array:
+        """Targets with fresh noise: a class `fresh` further on, a label times `fresh`, a number plus `fresh`."""
+        if self.loss_name == "cross_entropy":
+            return (targets + fresh) % self.classes
+        return targets * fresh if self.loss_name == "logistic" else targets + fresh
 
     @property
     def noise_floor(self) -> float:

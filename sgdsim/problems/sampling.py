@@ -13,7 +13,8 @@ from sgdsim.problems.base import Problem
 POPULATION_SAMPLING = ("online",)
 LARGEST_BATCH = 10**15  # whole numbers up to it are exact in double precision
 BatchSizes = int | Sequence[int] | Callable[[int], float]
-DATASET_SAMPLING = ("with_replacement", "without_replacement", "epochs")
+PASSES = ("epochs", "cyclic")  # every example once a pass
+DATASET_SAMPLING = ("with_replacement", "without_replacement", *PASSES, "bernoulli")
 
 
 def check_sampling(problem: Problem, batch_size: Any, sampling: str | None) -> tuple[int, str]:
@@ -28,7 +29,7 @@ def check_sampling(problem: Problem, batch_size: Any, sampling: str | None) -> t
         raise _checks.error("batch_size", size, f"at most {LARGEST_BATCH:g}", "so many are the full gradient")
     modes = POPULATION_SAMPLING if problem.n_examples is None else DATASET_SAMPLING
     mode = modes[0] if sampling is None else _checks.choice("sampling", sampling, modes)
-    if mode in ("without_replacement", "epochs"):
+    if mode != "with_replacement" and problem.n_examples is not None:
         _checks.integer("batch_size", size, high=problem.n_examples,
                         remedy=f"a subset of the {problem.n_examples} examples has no more than all of them")
     return size, mode
@@ -66,9 +67,9 @@ def check_batch_sizes(
     mode = check_sampling(problem, listed[0], sampling)[1]
     for each in set(listed):
         check_sampling(problem, each, sampling)
-    if mode == "epochs" and len(set(listed)) > 1:
-        raise _checks.error("batch_size", batch_size, "one number with sampling='epochs'",
-                            "an epoch is cut into batches of one size")
+    if mode in PASSES and len(set(listed)) > 1:
+        raise _checks.error("batch_size", batch_size, f"one number with sampling={mode!r}",
+                            "a pass is cut into batches of one size")
     return np.array(listed if len(set(listed)) > 1 else listed[:1]), mode
 
 

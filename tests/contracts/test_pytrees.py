@@ -141,6 +141,11 @@ def kernels():
             if str(jax.tree.structure(kernel)) not in seen:
                 yield f"{name}-{sampling}-{b}", (lambda kernel=kernel: kernel, draw(problem.dimension))
             seen.add(str(jax.tree.structure(kernel)))
+    random = make_kernel(PROBLEMS["dataset-decay"](), 2, "bernoulli", np.float64)
+    yield "random sizes", (lambda: random, draw(3))
+    flips = ss.FlaxNetwork(NET, X, np.sign(Y), "logistic", label_flip=0.2)
+    drawn = make_kernel(flips, 2, "bernoulli", np.float64)
+    yield "random sizes, flips", (lambda: drawn, draw(flips.dimension))
     yield "ellipse-direct", (lambda: direct_kernel(PROBLEMS["ellipse"](), 3), draw(2))
     coupled = Coupled(PROBLEMS["dataset-decay"]()).make_kernel(2, "with_replacement", np.float64)
     yield "coupled", (lambda: coupled, draw(6))

@@ -1,4 +1,5 @@
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,43 @@ def test_moments_against_enumeration(sampling, b, noise, decay):
     assert not agrees(g, 1.05 * mean, covariance)
     assert not agrees(g, mean, 1.05 * covariance)
     assert not agrees(g, mean, covariance / 1.05)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_batches_of_random_sizes_against_enumeration(wide, monkeypatch):
+    """Every example joins with chance b/n, and one uniformly drawn where none does; all 2^n batches."""
+    if wide:
+        monkeypatch.setattr(sys.modules["sgdsim.kernels.examples"], "_NARROW", 1)
+    p, b = problem(0.7, GAMMA), 2
+    each, outer = X * (X @ W - Y)[:, None], X[:, :, None] * X[:, None, :]
+    mean, second = 0, 0
+    for size in range(1, N + 1):
+        batches = list(itertools.combinations(range(N), size))
+        chance = (b / N) ** size * (1 - b / N) ** (N - size) + (size == 1) * (1 - b / N) ** N / N
+        for rows in map(list, batches):
+            g = each[rows].mean(axis=0)
+            mean = mean + chance * g
+            second = second + chance * (np.outer(g, g) + 0.49 * outer[rows].sum(axis=0) / size**2)
+    assert np.allclose(mean, each.mean(axis=0))
+    g, covariance = draws(p, b, "bernoulli", chains=CHAINS // 2)[0], second - np.outer(mean, mean)
+    assert agrees(g, p.gradient(W), covariance) and not agrees(g, p.gradient(W), 1.05 * covariance)
+
+
+def test_a_cycle_has_the_batches_of_a_pass_for_ever():
+    g = draws(problem(), 4, "cyclic", steps=4, chains=30)
+    np.testing.assert_array_equal(g[:2], g[2:])
+    whole = (4 * g[0] + 2 * g[1]) / N
+    np.testing.assert_allclose(whole, np.tile(problem().gradient(W)[:, None], 30), atol=1e-6)
+    assert len(np.unique(g[0].round(4), axis=1).T) > 5
+
+
+def test_signs_of_labels_on_all_examples():
+    p = DatasetRegression(X[:2], Y[:2], label_noise=0.7, noise="sign")
+    g = draws(p, 2, "without_replacement", chains=2000)[0]
+    signs = np.array(list(itertools.product((-1, 1), repeat=2)))
+    distance = np.abs(g.T[:, None] - (p.gradient(W) - 0.7 * signs @ X[:2] / 2)).max(axis=-1)
+    assert distance.min(axis=1).max() < 1e-5
+    assert np.abs(np.bincount(distance.argmin(axis=1), minlength=4) - 500).max() < 4 * np.sqrt(2000 * 3 / 16)
 
 
 def test_the_last_batch_of_an_epoch_is_the_mean_of_what_remains():

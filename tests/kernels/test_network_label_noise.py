@@ -15,6 +15,14 @@ data = np.random.default_rng(9)
 X, Y = data.normal(size=(5, 2)), data.normal(size=(5, 2))
 
 
+LABELS = {"cross_entropy": np.array([0, 2, 1, 2, 0]), "logistic": np.array([1, -1, -1, 1, 1])}
+
+
+def flipping(loss, p):
+    module = nn.Dense(3 if loss == "cross_entropy" else 1)
+    return ss.FlaxNetwork(module, X, LABELS[loss], loss, label_flip=p)
+
+
 def network(sigma):
     return ss.FlaxNetwork(nn.Sequential([nn.Dense(2), nn.tanh, nn.Dense(2)]), X, Y, label_noise=sigma)
 
@@ -73,3 +81,47 @@ def test_signs_are_the_labels_of_algorithm_1():
     assert distance.min(axis=1).max() < 1e-5
     counts = np.bincount(distance.argmin(axis=1), minlength=4)
     assert np.abs(counts - chains / 4).max() < 4 * np.sqrt(chains * 3 / 16)
+
+
+@pytest.mark.parametrize(("loss", "sampling"), [("cross_entropy", "with_replacement"), ("logistic", "epochs")])
+def test_flips_have_the_mean_and_covariance_of_the_chances(loss, sampling, assert_within_sigma):
+    """The gradient written out: of every label with its chance, for the mean and the square; one example at a time."""
+    p, chains = 0.3, 40_000
+    problem = flipping(loss, p)
+    w = problem.random_start(2, 1)[0]
+    if loss == "cross_entropy":
+        labels = range(3)
+        chance = lambda y, label: 1 - p if y == label else p / 2  # noqa: E731
+    else:
+        labels = (-1, 1)
+        chance = lambda y, label: 1 - p if y == label else p  # noqa: E731
+    still = flipping(loss, 0.0)
+    rows = [(chance(y, label) / 5, np.asarray(still.example_gradient(w, (x, np.asarray(label)))))
+            for x, y in zip(X, LABELS[loss], strict=True) for label in labels]
+    mean = sum(c * g for c, g in rows)
+    second = sum(c * np.outer(g, g) for c, g in rows)
+    np.testing.assert_allclose(np.asarray(problem.gradient(w)), mean, atol=1e-6)
+    exact = gradient_covariance(problem, w, 1, "with_replacement")
+    np.testing.assert_allclose(exact, second - np.outer(mean, mean), atol=1e-6)
+    kernel = network_kernel(problem, 1, sampling, np.float32)
+    state = kernel.init(jax.random.key(5), chains)
+    g = np.asarray(draw(kernel, jax.random.key(1), np.repeat(w[:, None], chains, axis=1), state), np.float64).T
+    assert_within_sigma(g.mean(axis=0), mean, g.std(axis=0) / np.sqrt(chains), comparisons=20)
+    direction = np.linspace(-1, 1, len(w))
+    along, truth = (g - mean) @ direction, direction @ exact @ direction
+    square, error = (along**2).mean(), (along**2).std() / np.sqrt(chains)
+    assert_within_sigma(square, truth, error)
+    with pytest.raises(AssertionError):
+        assert_within_sigma(square, 1.06 * truth, error)
+
+
+def test_two_classes_flip_as_signs_do():
+    """Cross-entropy of logits (0, f) is the logistic loss of f."""
+    ce = ss.FlaxNetwork(nn.Dense(2), X, (LABELS["logistic"] + 1) // 2, "cross_entropy", label_flip=0.2)
+    log = flipping("logistic", 0.2)
+    w = np.array([2.0, -0.3, 0.2])  # bias, two weights
+    wide = np.concatenate([[0, w[0]], np.stack([np.zeros(2), w[1:]], axis=1).ravel()])
+    assert float(ce.loss(wide)) == pytest.approx(float(log.loss(w)), rel=1e-6)
+    assert abs(float(log.loss(w)) / float(log.test_loss(w)) - 1) > 0.03
+    with pytest.raises(ValueError, match="-1 or 1"):
+        ss.FlaxNetwork(nn.Dense(1), X, [0, 1, 0, 1, 1], "logistic")

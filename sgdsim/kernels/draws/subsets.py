@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from sgdsim.kernels.draws import random
 
@@ -51,7 +52,7 @@ class EpochState(NamedTuple):
     """Where every chain of a block stands in its shuffled pass."""
 
     order: jax.Array
-    """A permutation of the n examples for each chain, shape (n, chains)."""
+    """The n examples in the order of this pass as far as it is known, for each chain, shape (n, chains)."""
     position: jax.Array
     """How many examples of this pass have been used, the same for all chains."""
 
@@ -61,13 +62,27 @@ def start_epochs(n: int, chains: int) -> EpochState:
     return EpochState(jax.lax.broadcasted_iota(jnp.int32, (n, chains), 0), jnp.zeros((), jnp.int32))
 
 
-def next_batch(key: jax.Array, state: EpochState, batch_size: int) -> tuple[jax.Array, jax.Array, EpochState]:
+def start_passes(key: jax.Array, n: int, chains: int, shuffle: bool) -> EpochState:
+    """The state before the first pass: orders are drawn batch by batch, or, without `shuffle`, once for all passes."""
+    fresh = start_epochs(n, chains)
+    return fresh if shuffle else next_batch(key, fresh, n)[2]
+
+
+def every_row(key: jax.Array, n: int, batch_size: int, chains: int) -> jax.Array:
+    """All n examples, shape (n, chains)."""
+    return jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[:, None], (n, chains))
+
+
+def next_batch(
+    key: jax.Array, state: EpochState, batch_size: int, *, shuffle: bool = True
+) -> tuple[jax.Array, jax.Array, EpochState]:
     """The next batch of every chain's shuffled pass: indices (b, chains), which rows count (b,), the new state.
 
     An epoch has ceil(n/b) steps and uses each example exactly once: its last batch holds the n mod b
     examples that remain (PyTorch's `drop_last=False`), beside rows that do not count. Every chain has its
     own order, and a new one in every pass. The shuffle is Fisher and Yates's, made only as far as this
-    batch needs: sorting n random keys at the start of a pass costs several times as much.
+    batch needs: sorting n random keys at the start of a pass costs several times as much. Without `shuffle`
+    passes keep the order of the state, and so their batches.
     """
     n, chains = state.order.shape
     bits = random.bits(key, (batch_size, chains))
@@ -82,9 +97,21 @@ def next_batch(key: jax.Array, state: EpochState, batch_size: int) -> tuple[jax.
         return order.at[rows, column].set(values[::-1], mode="promise_in_bounds")
 
     count = jnp.minimum(batch_size, n - state.position)
-    order = jax.lax.fori_loop(0, count, swap, state.order)
+    order = jax.lax.fori_loop(0, count, swap, state.order) if shuffle else state.order
     start = jnp.minimum(state.position, n - batch_size)
     index = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
     counts = start + jnp.arange(batch_size) >= state.position
     after = state.position + count
     return index, counts, EpochState(order, jnp.where(after == n, 0, after))
+
+
+def bernoulli(key: jax.Array, n: int, batch_size: int, chains: int, dtype: DTypeLike) -> jax.Array:
+    """What each example weighs in the mean of a batch that each joins with chance b/n, (n, chains).
+
+    A batch that none joins is one example, uniformly drawn: the mean gradient stays unbiased.
+    """
+    first, second = jax.random.split(key)
+    joins = _below(random.bits(first, (n, chains)), n) < batch_size
+    alone = with_replacement(second, n, 1, chains) == jnp.arange(n)[:, None]
+    joins |= alone & ~joins.any(axis=0)
+    return joins / joins.sum(axis=0).astype(dtype)

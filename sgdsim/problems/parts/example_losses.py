@@ -42,6 +42,10 @@ class ExampleLosses:
         """Losses of the examples of a batch from one vector w, shape (b,); no penalty."""
         raise NotImplementedError
 
+    def expected_loss(self, w: AnyArray, features: AnyArray, targets: AnyArray) -> jax.Array:
+        """`batch_loss`, averaged over what is random in the labels beside additive noise; shape (b,)."""
+        return self.batch_loss(w, features, targets)
+
     @property
     def noise_floor(self) -> float:
         """What fresh label noise adds to the expected loss."""
@@ -62,8 +66,8 @@ class ExampleLosses:
         """None: not known beforehand."""
 
     def mean_loss(self, w: AnyArray) -> jax.Array:
-        """Loss and penalty of one vector w, without label noise."""
-        return self.batch_loss(w, self.features, self.targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
+        """Loss and penalty of one vector w, without additive label noise."""
+        return self.expected_loss(w, self.features, self.targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
 
     @jax.jit
     def loss(self, w: AnyArray) -> jax.Array:
@@ -100,11 +104,11 @@ class ExampleLosses:
         return jax.lax.map(column, jnp.eye(self.dimension, dtype=point.dtype))
 
     def example_gradient(self, w: ArrayT, example: PyTree) -> ArrayT:
-        """Gradient of the loss of one example (x_i, y_i) and of the penalty, at w of shape (D,)."""
+        """Gradient of the expected loss of one example (x_i, y_i) and of the penalty, at w of shape (D,)."""
         x, y = example
 
         def one(v: jax.Array) -> jax.Array:
-            return self.batch_loss(v, x[None], y[None])[0] + 0.5 * self.weight_decay * jnp.sum(v * v)
+            return self.expected_loss(v, x[None], y[None])[0] + 0.5 * self.weight_decay * jnp.sum(v * v)
 
         return jax.grad(one)(jnp.asarray(w))
 

@@ -24,7 +24,26 @@ def cross_entropy(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(prediction) - prediction[target]
 
 
-LOSSES: dict[str, LossFunction] = {"mse": half_squared_error, "cross_entropy": cross_entropy}
+def logistic(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    r"""$$\log(1 + e^{-y f})$$ of one output f and the label y = +-1, in nats."""
+    return jnp.sum(jax.nn.softplus(-target * prediction))
+
+
+LOSSES: dict[str, LossFunction] = {"mse": half_squared_error, "cross_entropy": cross_entropy, "logistic": logistic}
+
+
+def flipped(loss: str, flip: float) -> LossFunction:
+    """The expected loss of one example whose label is another, each with equal chances, with probability `flip`."""
+    function = LOSSES[loss]
+
+    def expected(prediction: jax.Array, target: jax.Array) -> jax.Array:
+        if loss == "logistic":
+            return (1 - flip) * function(prediction, target) + flip * function(prediction, -target)
+        others = jnp.sum(prediction) - prediction[target]
+        kept = prediction[target]
+        return jax.nn.logsumexp(prediction) - (1 - flip) * kept - flip * others / (len(prediction) - 1)
+
+    return expected
 
 
 def find_loss(loss: str | LossFunction) -> LossFunction:
@@ -36,8 +55,8 @@ def find_loss(loss: str | LossFunction) -> LossFunction:
     if callable(loss):
         return loss
     if not isinstance(loss, str):
-        raise _checks.error("loss", loss, "'mse', 'cross_entropy' or a function (prediction, target) -> scalar",
-                            "try loss='mse'")
+        names = ", ".join(map(repr, LOSSES))
+        raise _checks.error("loss", loss, f"{names} or a function (prediction, target) -> scalar", "try loss='mse'")
     return LOSSES[_checks.choice("loss", loss, LOSSES)]
 
 
@@ -62,7 +81,12 @@ def check_targets(argument: str, targets: ArrayLike, n: int, loss: str | LossFun
                             "one target for each row of features")
     if loss == "cross_entropy":
         return _labels(argument, values, output)
-    if loss == "mse":
+    if loss == "logistic" and int(np.prod(output)) != 1:
+        raise _checks.error("module", f"an output of shape {output}", "a network with one output for loss='logistic'",
+                            "end it with a dense layer of 1, or use 'cross_entropy'")
+    if loss == "logistic" and not np.isin(values, (-1, 1)).all():
+        raise _checks.error(argument, values, "-1 or 1 for loss='logistic'", "turn 0 and 1 into 2 * targets - 1")
+    if loss in ("mse", "logistic"):
         if values.shape == (n,) and int(np.prod(output)) == 1:
             return values.reshape(n, *output)
         if values.shape[1:] != output:

@@ -32,7 +32,8 @@ class FiniteRegression(QuadraticLaw[DatasetRegression]):
         terms = np.abs(problem.features) @ np.abs(mean) + np.abs(problem.targets)
         if np.all(np.abs(residuals) <= _ROUNDING * np.finfo(float).eps * terms):  # the model fits every example
             residuals = np.zeros_like(residuals)
-        return SubsetNoise(problem.features, residuals, float(problem.label_noise), batch_size, factor)
+        return SubsetNoise(problem.features, residuals, float(problem.label_noise), batch_size, factor,
+                           problem.noise)
 
     def hessian_noise(self, mean: Vector, batch_size: int, factor: NoiseFactor) -> Matrix:
         """(f mean(r^2) + sigma^2 / b) A^."""

@@ -76,13 +76,22 @@ class NetworkLoss(DifferentiatedLosses[FlaxNetwork]):
             return np.asarray(_output_gradients(self.problem, w))[:, 0]
 
     def label_covariance(self, w: Vector) -> Matrix | float:
-        """sigma^2 times the mean square of the outputs' gradients."""
-        sigma = float(self.problem.label_noise)
-        if sigma == 0:
+        """The mean of J'CJ, J an example's outputs and C the covariance of their residuals over its labels.
+
+        sigma^2 I for noise; for a label with chances q, diag(q) - q q' of the logits, p (1 - p) of one output.
+        """
+        problem, sigma, p = self.problem, float(self.problem.label_noise), self.problem.label_flip
+        if sigma == 0 and p == 0:
             return 0.0
         with jax.enable_x64(True):
-            j = np.asarray(_output_gradients(self.problem, w)).reshape(-1, len(w))
-        return sigma**2 * j.T @ j / self.problem.n_examples
+            j = np.asarray(_output_gradients(problem, w))
+        rows = j.reshape(-1, len(w))
+        if problem.loss_name != "cross_entropy":
+            return (sigma**2 or p * (1 - p)) * rows.T @ rows / problem.n_examples
+        kept = np.arange(self.outputs) == problem.targets[:, None]
+        chances = np.where(kept, 1 - p, p / (self.outputs - 1))
+        mean = np.einsum("nk,nkd->nd", chances, j)
+        return ((chances.reshape(-1, 1) * rows).T @ rows - mean.T @ mean) / problem.n_examples
 
 
 @jax.jit

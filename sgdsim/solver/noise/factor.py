@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from sgdsim.problems.base import Problem
+from sgdsim.problems.sampling import PASSES
 
 Number = TypeVar("Number", float, np.ndarray, jax.Array)
 
@@ -78,11 +79,13 @@ def factor_of(problem: Problem, mode: str) -> NoiseFactor:
     """The variable x of a sampling mode.
 
     Raises:
-        NotImplementedError: "epochs".
+        NotImplementedError: passes, or batches of random sizes.
     """
-    if mode == "epochs":
+    if mode in PASSES:
         raise NotImplementedError(
-            "no theory for sampling='epochs': batches of one shuffled pass are dependent; use 'without_replacement' "
+            f"no theory for sampling={mode!r}: batches of one pass are dependent; use 'without_replacement' "
             "(a fresh subset each step), solver.variance.epoch_gradient_variance for n <= 12, or simulate it"
         )
+    if mode == "bernoulli":
+        raise NotImplementedError("no theory for sampling='bernoulli': use 'without_replacement', or simulate it")
     return NoiseFactor(problem.n_examples if mode == "without_replacement" else None)

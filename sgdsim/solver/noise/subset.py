@@ -34,6 +34,7 @@ class SubsetNoise:
     label_noise: float
     batch_size: int
     factor: NoiseFactor
+    label_law: str = "gaussian"
 
     @cached_property
     def thinning(self) -> float:
@@ -77,9 +78,9 @@ class SubsetNoise:
         x, n, gram = self.features, len(self.features), self.data_hessian
         values, weights = np.zeros(1), np.ones(1)
         if self.label_noise and self.factor.n_examples is None:
-            # Gauss-Hermite: three values of the label noise have its first five moments
-            values = np.sqrt(3) * self.label_noise * np.array([0.0, 1.0, -1.0])
-            weights = np.array([4.0, 1.0, 1.0]) / 6
+            values, weights = self.label_noise * np.array([1.0, -1.0]), np.ones(2) / 2
+            if self.label_law == "gaussian":  # Gauss-Hermite: three values have its first five moments
+                values, weights = np.sqrt(3) * np.append(values, 0), np.array([1.0, 1.0, 4.0]) / 6
         higher = self.factor.cumulants(self.batch_size)
         centre, d = x.T @ self.residuals / n, x.shape[1]
         slope, third, covariance = (np.zeros((d, d)) for _ in range(3))

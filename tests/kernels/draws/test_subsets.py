@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgdsim.kernels.draws.subsets import _below, floyd_subset, next_batch, start_epochs, with_replacement
+from sgdsim.kernels.draws.subsets import (
+    _below,
+    bernoulli,
+    floyd_subset,
+    next_batch,
+    start_epochs,
+    start_passes,
+    with_replacement,
+)
 
 CHAINS = 60_000
 LEVEL = 1e-4
@@ -109,3 +117,30 @@ def test_epochs_work_inside_scan():
     _, index = jax.lax.scan(step, start_epochs(10, 3), jax.random.split(jax.random.key(0), 3))
     used = np.asarray(index).reshape(12, 3)
     assert (np.sort(used, axis=0)[2:] == np.arange(10)[:, None]).all()
+
+
+def test_a_cycle_repeats_its_batches_and_its_orders_are_uniform():
+    state, seen = start_passes(jax.random.key(4), 4, CHAINS, shuffle=False), []
+    for _ in range(4):
+        index, counts, state = next_batch(jax.random.key(0), state, 3, shuffle=False)
+        seen.append(np.asarray(index)[np.asarray(counts)])
+    np.testing.assert_array_equal(seen[0], seen[2])
+    np.testing.assert_array_equal(seen[1], seen[3])
+    orders = list(itertools.permutations(range(4)))
+    assert uniform(np.bincount([orders.index(tuple(c)) for c in np.concatenate(seen[:2]).T.tolist()], minlength=24))
+
+
+def test_each_joins_with_its_chance_and_no_batch_is_empty():
+    """All 2^3 batches; the empty one is shared among the three of one example."""
+    n, b, chains = 3, 1, 10 * CHAINS
+    weight = np.asarray(bernoulli(jax.random.key(5), n, b, chains, np.float32))
+    joins = weight > 0
+    np.testing.assert_allclose(weight.sum(axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(weight, joins / joins.sum(axis=0), rtol=1e-6)
+    counts = np.bincount((1 << np.arange(n)) @ joins, minlength=8)
+    size = np.array([bin(code).count("1") for code in range(8)])
+    chance = (b / n) ** size * (1 - b / n) ** (n - size)
+    chance[size == 1] += chance[0] / n
+    assert counts[0] == 0 and stats.chisquare(counts[1:], chains * chance[1:]).pvalue > LEVEL
+    chance[size == 1] *= 1.03
+    assert stats.chisquare(counts[1:], chains * chance[1:] / chance[1:].sum()).pvalue < LEVEL
