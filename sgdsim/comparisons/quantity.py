@@ -55,6 +55,8 @@ class Measured(NamedTuple):
 def parse(name: str) -> Named:
     """Read `covariance`, `covariance[0,1]`, `covariance[0:2,0:2]`, `trace(covariance)`, `eigenvalues(covariance)[-1]`.
 
+    `trace` and `eigenvalues` alone are those of the covariance.
+
     Raises:
         ValueError: it is none of these.
     """
@@ -65,6 +67,8 @@ def parse(name: str) -> Named:
     if found["function"]:
         _checks.choice(f"theory: {name}", found["function"], FUNCTIONS)
     index = tuple(_one_index(name, part.strip()) for part in found["index"].split(",")) if found["index"] else ()
+    if found["name"] in FUNCTIONS:
+        return Named("covariance", found["name"], index)
     return Named(found["of"] or found["name"], found["function"] or "", index)
 
 

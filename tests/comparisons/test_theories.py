@@ -46,6 +46,13 @@ def test_every_part_of_what_was_measured_can_be_predicted(result):
     assert {"covariance[0,1]", "covariance[1,1]", "trace(covariance)", "mean[1]"} <= shown
 
 
+def test_a_trace_and_eigenvalues_alone_are_those_of_the_covariance(result):
+    short = ss.compare(result, {"trace": np.trace(C), "eigenvalues": np.diag(C), "eigenvalues[-1]": C[0, 0]})
+    whole = ss.compare(result, {f"{name}(covariance){i}": PARTS[f"{name}(covariance){i}"]
+                                for name, i in (("trace", ""), ("eigenvalues", ""), ("eigenvalues", "[-1]"))})
+    assert [row[1:] for row in short.rows] == [row[1:] for row in whole.rows] and short.agrees
+
+
 @pytest.mark.parametrize("name", [name for name in PARTS if np.any(PARTS[name])])
 def test_three_percent_off_disagrees_and_only_there(result, name):
     report = ss.compare(result, {**PARTS, name: 1.03 * np.asarray(PARTS[name])})
