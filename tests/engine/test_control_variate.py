@@ -67,6 +67,7 @@ def test_the_companion_is_known_from_the_first_step_on():
     np.testing.assert_allclose(found, (position[0] + position[3] + position[7]) / 3, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_statistic_that_looks_back_sees_the_problem_alone():
     how = {"batch_size": 8, "chains": 64, "steps": 60, "burn_in": 20,
            "statistics": [ss.statistics.Moments(), ss.statistics.Autocovariance([3])]}  # fmt: skip

@@ -50,6 +50,7 @@ def test_axes_are_named_and_complaints_too():
         _ = grid.nothing
 
 
+@pytest.mark.slow
 def test_any_hyperparameter_is_an_axis():
     setting = {"chains": 64, "steps": 60, "burn_in": 20, "seed": 3}
     problem = ss.LinearRegression([1.0, 0.5], label_noise=0.5)

@@ -182,6 +182,7 @@ cli.app(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_on_two_hosts_writes_once_and_the_bits_of_one(tmp_path, one):
     """Each process is told a folder of its own, so that what the second one writes could not hide."""
     for name in ("typer", "matplotlib", "h5netcdf", "xarray"):

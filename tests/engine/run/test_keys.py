@@ -51,7 +51,8 @@ RANDOM = {
 }
 
 
-@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ("noisy_sgd", "new key") else pytest.mark.slow)
+                                  for name in RANDOM])  # fmt: skip
 def test_chains_are_pairwise_independent(name):
     chains = 4096
     result = ss.simulate(STILL, RANDOM[name](), chains=chains, **RUN)
@@ -98,6 +99,7 @@ def test_the_covariance_is_that_of_independent_noise(assert_within_sigma):
         assert_within_sigma(np.diag(result.covariance), 1.03 * exact, np.diag(result.covariance_stderr))
 
 
+@pytest.mark.slow
 def test_seeds_of_the_run_and_of_the_transformation_both_count():
     def final(seed, own):
         own_noise = seeded(optax.noisy_sgd, 0.1, seed=own)

@@ -168,7 +168,7 @@ def test_chains_neither_share_nor_repeat_their_random_words(device):
     np.testing.assert_array_equal(at(0, 1, *fewer)[0], steps[0][:, : THREADS - 1])
 
 
-@pytest.mark.parametrize(("batch_size", "name"), [(64, "Adam"), (5, "RMSProp")])
+@pytest.mark.parametrize(("batch_size", "name"), [(64, "Adam"), pytest.param(5, "RMSProp", marks=pytest.mark.slow)])
 def test_all_programs_give_the_same_chains(batch_size, name):
     kernel, (optimizer, start) = kernel_of(regression(), batch_size), started(OPTIMIZERS[name], np.zeros(3), 300)
     ended = [program(kernel, optimizer, jax.random.key(3), 5, 25, *start, diverged=1e18, interpret=True)

@@ -105,6 +105,7 @@ def test_whole_sizes_keep_their_sum():
     assert np.abs(np.cumsum(size) - np.cumsum(rounded)).max() <= 1.0
 
 
+@pytest.mark.slow
 def test_preconditioner_and_nesterov_stay():
     given = ss.SGD(1.0, 0.5, preconditioner=[1.0, 2.0, 4.0], nesterov=True)
     found = ss.design(PROBLEM, steps=20, batch_size=4, optimizer=given)

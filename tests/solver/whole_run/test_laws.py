@@ -47,6 +47,7 @@ def test_predict_says_the_same(problem, optimizer):
     assert float(law.test_loss) == pytest.approx(other.test_loss, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_diagonal_and_dense_runs_agree_to_twelve_digits():
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.2, 50, 300, 0.01)
     with jax.enable_x64(True):

@@ -54,6 +54,7 @@ def test_the_modal_route_says_the_same(name):
     assert law.spectral_radius == pytest.approx(other.spectral_radius, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_gradients_accumulated_over_k_steps_are_a_batch_of_k_times_as_many():
     accumulate = optax.MultiSteps(optax.sgd(0.3, momentum=0.5), 4).gradient_transformation()
     law, other = ss.predict(PROBLEM, accumulate, batch_size=2), ss.predict(PROBLEM, ss.SGD(0.3, 0.5), batch_size=8)
