@@ -60,6 +60,11 @@ def reproduce(
     scale: Annotated[
         str, typer.Option(help="smoke (seconds), laptop (minutes) or full.", autocompletion=complete.scales)
     ] = "smoke",
+    table: Annotated[str | None, typer.Option(help="Your own CSV, for experiments on the diabetes table.")] = None,
+    target: Annotated[str | None, typer.Option(help="Its column to predict.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Your own images, for experiments on digits: an .npz file as MNIST's.")
+    ] = None,
     output: Output = Path("output"),
     hosts: Hosts = False,
     as_json: AsJson = False,
@@ -67,7 +72,8 @@ def reproduce(
     """Reproduce published figures; exit code 1 if a number disagrees with theory."""
     from sgdsim.cli import published
 
-    published.reproduce(ids or [], everything, scale, output, hosts, as_json)
+    given = {name: value for name, value in (("table", table), ("target", target), ("data", data)) if value is not None}
+    published.reproduce(ids or [], everything, scale, output, hosts, as_json, given)
 
 
 @app.command()

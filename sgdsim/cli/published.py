@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,12 +32,17 @@ def print_list(as_json: bool) -> None:
     console().print(table)
 
 
-def reproduce(ids: Sequence[str], everything: bool, scale: str, output: Path, hosts: bool, as_json: bool) -> None:
+def reproduce(
+    ids: Sequence[str], everything: bool, scale: str, output: Path, hosts: bool, as_json: bool,
+    inputs: Mapping[str, str] = {},
+) -> None:
     """Run experiments and print what they found."""
     if not ids and not everything:
         raise _checks.error("ID", "", "the name of an experiment, or --all", "see `sgdsim list`")
     _checks.choice("scale", scale, SCALES)
     chosen = [e.id for e in list_experiments()] if everything else [find(name).id for name in ids]
+    for name in chosen:
+        find(name).check(inputs)
     check_folder(output)
     if scale == "smoke":
         compile_quickly()
@@ -45,7 +50,7 @@ def reproduce(ids: Sequence[str], everything: bool, scale: str, output: Path, ho
     done: dict[str, Finished] = {}
     with stopping_at_once(), _progress() as progress:
         task = progress.add_task("experiments", total=len(chosen))
-        for name, findings, seconds in run_several(chosen, scale, output):
+        for name, findings, seconds in run_several(chosen, scale, output, inputs):
             done[name] = Finished(findings, seconds)
             progress.update(task, description=f"{name} done", advance=1)
     finish({name: done[name] for name in chosen}, output, as_json)

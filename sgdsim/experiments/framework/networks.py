@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import scipy
 from jax.typing import DTypeLike
 
 from sgdsim import _checks
-from sgdsim._specs import spec
+from sgdsim._specs import spec, static
 from sgdsim._types import Matrix, Vector
 from sgdsim.comparisons.claims import one_sided
 from sgdsim.comparisons.comparison import AGREE, DISAGREE, POWER, UNDERPOWERED, Row, sidak_threshold
@@ -38,7 +39,7 @@ def linear_layer(outputs: int) -> linen.Module:
 
 
 class Digits(NamedTuple):
-    """Scikit-learn's digits (1797 images of 8 x 8), pixels in [0, 1], shuffled and cut in two."""
+    """Images with pixels in [0, 1], a row each, and their labels."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -46,12 +47,38 @@ class Digits(NamedTuple):
     test_labels: np.ndarray
 
 
-def digits(n_train: int) -> Digits:
-    """The first `n_train` shuffled images, and the rest."""
-    x, y = _checks.need("sklearn.datasets", "data").load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))
-    x, y = x[order] / 16, y[order]
-    return Digits(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
+def digits(n_train: int, data: str | os.PathLike[str] | None = None) -> Digits:
+    """Scikit-learn's digits (1797 of 8 x 8), shuffled: the first `n_train`, and the rest; or images of one's own.
+
+    Args:
+        n_train: how many to train on.
+        data: an .npz file with MNIST's arrays, x_train (n, ...) and y_train (n,), x_test and y_test, classes 0, 1, ...;
+            pixels are divided by the largest. The first `n_train` of both are kept. None is the digits.
+
+    Raises:
+        ValueError: the file cannot be read, or an array is missing.
+    """
+    if data is None:
+        x, y = _checks.need("sklearn.datasets", "data").load_digits(return_X_y=True)
+        order = np.random.default_rng(0).permutation(len(y))
+        x, y = x[order] / 16, y[order]
+        return Digits(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(data) as file:
+            arrays = [file[name][:n_train] for name in names]
+    except (OSError, ValueError, KeyError) as failed:
+        wanted = ", ".join(names)
+        raise _checks.error("data", str(data), f"an .npz file with {wanted} ({failed})",
+                            "np.savez(path, x_train=..., y_train=..., ...) writes it") from failed
+    largest = float(np.max(arrays[0]))
+    images = [x.reshape(len(x), -1) / largest for x in arrays[::2]]
+    return Digits(images[0], arrays[1].astype(int), images[1], arrays[3].astype(int))
+
+
+def classes(data: Digits) -> int:
+    """How many classes the labels have."""
+    return int(data.train_labels.max()) + 1
 
 
 def find_minimum(problem: FlaxNetwork, initial: Vector) -> Vector:
@@ -74,48 +101,72 @@ def find_minimum(problem: FlaxNetwork, initial: Vector) -> Vector:
     return found.x
 
 
-class SpreadSums(NamedTuple):
-    """Sums by group, each of shape (G,)."""
+class LossSums(NamedTuple):
+    """Sums over chains by group."""
 
-    n: jax.Array
-    first: jax.Array
-    second: jax.Array
+    n: jax.Array  # (G,)
+    first: jax.Array  # of the loss at each of the steps, (G, K)
+    second: jax.Array  # of its square, (G, K)
+    within: jax.Array  # of each chain's variance over the steps, (G,)
 
 
 @spec
-class LossSpread:
-    """Mean and variance of the training loss over chains and measured steps."""
+class LossVariances:
+    """Variance of the training loss over runs, averaged over steps, and over the steps of a run, averaged over runs.
 
-    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> SpreadSums:
+    Steps `every`, 2 `every`, ... count, `points` of them; to be measured once, at the end.
+    """
+
+    problem: Any
+    every: int = static()
+    points: int = static()
+
+    def begin(self, params: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """No loss yet, and no step."""
+        return jnp.zeros((self.points, params.shape[-1]), params.dtype), jnp.zeros((), jnp.int32)
+
+    def remember(self, memory: tuple[jax.Array, jax.Array], params: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Look at the loss of every chain where it is time to."""
+        losses, step = memory
+        place = step // self.every - 1
+
+        def look(losses: jax.Array) -> jax.Array:
+            return losses.at[place].set(self.problem.loss(params))
+
+        due = (step % self.every == 0) & (place >= 0) & (place < self.points)
+        return jax.lax.cond(due, look, lambda losses: losses, losses), step + 1
+
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> LossSums:
         """Zero sums."""
-        zero = jnp.zeros((groups,), dtype)
-        return SpreadSums(zero, zero, zero)
+        zero, each = jnp.zeros((groups,), dtype), jnp.zeros((groups, self.points), dtype)
+        return LossSums(zero, each, each, zero)
 
-    def update(self, sums: SpreadSums, at: Measurement) -> SpreadSums:
-        """Add one step."""
-        loss = at.masked(at.problem.loss(at.params))
-        total = at.weight.sum(axis=0)
-        return SpreadSums(sums.n + total, sums.first + loss.sum(axis=0), sums.second + (loss * loss).sum(axis=0))
+    def update(self, sums: LossSums, at: Measurement) -> LossSums:
+        """Add what is remembered of every chain."""
+        losses = at.masked(at.memory[0].reshape(-1, *at.weight.shape))
+        mean = losses.mean(axis=0)
+        within = at.masked(((losses - mean) ** 2).sum(axis=0) / (self.points - 1))
+        new = LossSums(at.weight.sum(axis=0), losses.sum(axis=1).T, (losses**2).sum(axis=1).T, within.sum(axis=0))
+        return jax.tree.map(jnp.add, sums, new)
 
-    def collect(self, sums: SpreadSums, centre: np.ndarray) -> SpreadSums:
+    def collect(self, sums: LossSums, centre: np.ndarray) -> LossSums:
         """Plain sums need no centre."""
         return sums
 
-    def merge(self, a: SpreadSums, b: SpreadSums) -> SpreadSums:
+    def merge(self, a: LossSums, b: LossSums) -> LossSums:
         """Join two stretches of steps."""
         return jax.tree.map(np.add, a, b)
 
-    def finalize(self, totals: SpreadSums) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Both, with standard errors; the variance by its groupwise influence."""
-        n, first, second = map(np.asarray, totals)
-        first, second = first / np.maximum(n, 1), second / np.maximum(n, 1)
-        mean, mean_stderr = grouped_mean(first, n)
-        square, _ = grouped_mean(second, n)
-        _, stderr = grouped_mean(second - 2 * mean * first, n)
-        chains = max(float(n.sum()), 2.0)
+    def finalize(self, totals: LossSums) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Both, with standard errors; the variance over runs by its groupwise influence."""
+        n, first, second, within = map(np.asarray, totals)
+        counts, chains = np.maximum(n, 1)[:, None], max(float(n.sum()), 2.0)
+        first, second = first / counts, second / counts
+        mean, square = (grouped_mean(values, n)[0] for values in (first, second))
+        _, stderr = grouped_mean((second - 2 * mean * first).mean(axis=1), n)
         return {
-            "loss": (mean, mean_stderr),
-            "loss_variance": ((square - mean**2) * chains / (chains - 1), stderr),
+            "over_runs": (np.mean(square - mean**2) * chains / (chains - 1), stderr),
+            "within_run": grouped_mean(within / counts[:, 0], n),
         }
 
 

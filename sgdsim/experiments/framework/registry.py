@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from sgdsim import _checks
-from sgdsim.experiments.framework.findings import SCALES, Findings, Scale
+from sgdsim.experiments.framework.findings import SCALES, Findings
 from sgdsim.experiments.framework.report import build_report
 from sgdsim.experiments.framework.write import write
 
@@ -20,13 +21,22 @@ class Experiment(NamedTuple):
         id: its name on the command line.
         title: what it shows.
         reference: where it was published.
-        function: from a `Scale` to `Findings`.
+        function: from a `Scale` to `Findings`; its other arguments are data of one's own it can be given.
     """
 
     id: str
     title: str
     reference: str
-    function: Callable[[Scale], Findings]
+    function: Callable[..., Findings]
+
+    def check(self, inputs: Mapping[str, str]) -> None:
+        """Refuse data of one's own that this experiment does not take."""
+        taken = list(inspect.signature(self.function).parameters)[1:]
+        for name, value in inputs.items():
+            if name not in taken:
+                others = ", ".join(e.id for e in list_experiments() if name in inspect.signature(e.function).parameters)
+                raise _checks.error(name, value, f"None for {self.id}" + (f", which takes {', '.join(taken)}" if taken
+                                    else ", which has data of its own"), f"it is for {others}")
 
 
 _REGISTRY: dict[str, Experiment] = {}
@@ -34,10 +44,10 @@ _REGISTRY: dict[str, Experiment] = {}
 
 def experiment(
     id: str, title: str, reference: str
-) -> Callable[[Callable[[Scale], Findings]], Callable[[Scale], Findings]]:
+) -> Callable[[Callable[..., Findings]], Callable[..., Findings]]:
     """Register a function from a `Scale` to `Findings` as an experiment."""
 
-    def register(function: Callable[[Scale], Findings]) -> Callable[[Scale], Findings]:
+    def register(function: Callable[..., Findings]) -> Callable[..., Findings]:
         if id in _REGISTRY and _REGISTRY[id].function is not function:
             raise _checks.error("experiment", id, "a new name", "another experiment has it")
         _REGISTRY[id] = Experiment(id, title, reference, function)
@@ -60,7 +70,10 @@ def find(id: str) -> Experiment:
     return _REGISTRY[_checks.choice("experiment", id, sorted(_REGISTRY))]
 
 
-def run(id: str, scale: str = "smoke", output: str | Path | None = None, *, report: bool = True) -> Findings:
+def run(
+    id: str, scale: str = "smoke", output: str | Path | None = None, *, report: bool = True,
+    inputs: Mapping[str, str] = {},
+) -> Findings:
     """Run one experiment; with `output`, write output/ID/ and rebuild output/report.html.
 
     Args:
@@ -68,14 +81,16 @@ def run(id: str, scale: str = "smoke", output: str | Path | None = None, *, repo
         scale: "smoke" (seconds), "laptop" (minutes) or "full".
         output: a folder, made if missing; None writes nothing.
         report: whether to rebuild the report; of several experiments, once at the end will do.
+        inputs: data of one's own by name, for experiments that take them: "table" and "target", or "data".
 
     Raises:
-        ValueError: no such experiment or scale.
+        ValueError: no such experiment or scale, or it does not take this input.
     """
     chosen = find(id)
+    chosen.check(inputs)
     size = SCALES[_checks.choice("scale", scale, SCALES)]
     start = time.perf_counter()
-    findings = chosen.function(size)
+    findings = chosen.function(size, **inputs)
     if output is not None:
         seconds = time.perf_counter() - start
         write(

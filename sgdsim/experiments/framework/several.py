@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,9 @@ class Done(NamedTuple):
     seconds: float
 
 
-def run_several(ids: Sequence[str], scale: str, output: str | Path) -> Iterator[Done]:
+def run_several(
+    ids: Sequence[str], scale: str, output: str | Path, inputs: Mapping[str, str] = {}
+) -> Iterator[Done]:
     """Run experiments, write output/ID/ for each, and yield each as it ends.
 
     Short runs on a CPU spend most of their time in the compiler, which uses one core: they run in one process for each
@@ -40,6 +42,7 @@ def run_several(ids: Sequence[str], scale: str, output: str | Path) -> Iterator[
         ids: names of experiments.
         scale: "smoke", "laptop" or "full".
         output: a folder, made if missing.
+        inputs: data of one's own by name, see `run`.
 
     Yields:
         What was found, in the order in which they end.
@@ -56,21 +59,23 @@ def run_several(ids: Sequence[str], scale: str, output: str | Path) -> Iterator[
     try:
         if workers == 1:
             for name in ids:
-                yield _run_one(name, scale, output)
+                yield _run_one(name, scale, output, inputs)
         else:
-            yield from _side_by_side(workers, ids, scale, output)
+            yield from _side_by_side(workers, ids, scale, output, inputs)
     finally:
         if _checks.path("output", output).is_dir():
             build_report(output)
 
 
-def _side_by_side(workers: int, ids: Sequence[str], scale: str, output: str | Path) -> Iterator[Done]:
+def _side_by_side(
+    workers: int, ids: Sequence[str], scale: str, output: str | Path, inputs: Mapping[str, str]
+) -> Iterator[Done]:
     spawn = multiprocessing.get_context("spawn")  # a forked JAX deadlocks
     others = set(multiprocessing.active_children())
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         try:
             with _ignoring_interrupts():
-                futures = [pool.submit(_run_one, x, scale, output) for x in ids]
+                futures = [pool.submit(_run_one, x, scale, output, inputs) for x in ids]
             for done in concurrent.futures.as_completed(futures):
                 yield done.result()
         except BaseException:
@@ -94,7 +99,7 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _run_one(name: str, scale: str, output: str | Path) -> Done:
+def _run_one(name: str, scale: str, output: str | Path, inputs: Mapping[str, str]) -> Done:
     start = time.perf_counter()
-    findings = run(name, scale, output, report=False)
+    findings = run(name, scale, output, report=False, inputs=inputs)
     return Done(name, dataclasses.replace(findings, figures=()), time.perf_counter() - start)

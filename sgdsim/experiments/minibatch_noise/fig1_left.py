@@ -10,6 +10,6 @@ from sgdsim.optimizers import SGD
 
 @experiment("fig1_left", "Variance of the training loss over width, SGD",
             "Strength of Minibatch Noise in SGD, figure 1 left (digits for MNIST)")  # fmt: skip
-def fig1_left(scale: Scale) -> Findings:
+def fig1_left(scale: Scale, data: str | None = None) -> Findings:
     """Train two-layer tanh networks for one epoch at lambda = 0.5 and at lambda proportional to 1/width."""
-    return over_widths(scale, SGD, 0.5, "SGD")
+    return over_widths(scale, SGD, 0.5, "SGD", data)

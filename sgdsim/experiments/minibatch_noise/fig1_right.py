@@ -12,7 +12,7 @@ from sgdsim.engine import simulate
 from sgdsim.experiments.framework.curve import Curve
 from sgdsim.experiments.framework.findings import ERROR_RATE, Drawing, Figure, Findings, Scale, Table, Verdict
 from sgdsim.experiments.framework.measure import short_provenance
-from sgdsim.experiments.framework.networks import Digits, claim, digits, linear_layer
+from sgdsim.experiments.framework.networks import Digits, claim, classes, digits, linear_layer
 from sgdsim.experiments.framework.registry import experiment
 from sgdsim.optimizers import SGD
 from sgdsim.plots import panels
@@ -49,12 +49,12 @@ def accuracies(data: Digits, rate: float, epochs: int, size: Size) -> tuple[np.n
     """Share of right answers by weight decay and chain, and by weight decay and image; the last result."""
     by_chain, by_image = [], []
     for gamma in size.gammas:
-        problem = FlaxNetwork(linear_layer(10), data.train, data.train_labels, "cross_entropy", weight_decay=gamma,
-                              test_features=data.test, test_targets=data.test_labels)
+        problem = FlaxNetwork(linear_layer(classes(data)), data.train, data.train_labels, "cross_entropy",
+                              weight_decay=gamma, test_features=data.test, test_targets=data.test_labels)
         # The same starts and batches for every weight decay: differences are sharper than the points.
-        result = simulate(problem, SGD(rate), batch_size=BATCH, chains=size.chains, steps=epochs * -(-TRAIN // BATCH),
-                          seed=2, sampling="epochs", statistics=(), initial=problem.random_start(2, size.chains),
-                          progress=False)
+        result = simulate(problem, SGD(rate), batch_size=BATCH, chains=size.chains, seed=2, sampling="epochs",
+                          steps=epochs * -(-len(data.train) // BATCH), statistics=(), progress=False,
+                          initial=problem.random_start(2, size.chains))
         right = np.asarray(correct(problem, result.final.T.astype(np.float32)), np.float64)
         by_chain.append(right.mean(axis=0))
         by_image.append(right.mean(axis=1))
@@ -77,13 +77,13 @@ def gain_of_negative(by_chain: np.ndarray, by_image: np.ndarray, gammas: np.ndar
 
 @experiment("fig1_right", "Test accuracy of logistic regression over weight decay",
             "Strength of Minibatch Noise in SGD, figure 1 right (digits for MNIST)")  # fmt: skip
-def fig1_right(scale: Scale) -> Findings:
+def fig1_right(scale: Scale, data: str | None = None) -> Findings:
     """Train logistic regression at lambda = 1.5, S = 32, and as a control slower for as many times longer."""
     size = SIZES[scale.name]
-    data, gammas = digits(TRAIN), np.array(size.gammas)
+    images, gammas = digits(TRAIN, data), np.array(size.gammas)
     how_long = ((RATE, size.epochs), (RATE / size.slower, size.epochs * size.slower))
     runs = {f"λ = {rate:g}": (rate, epochs) for rate, epochs in how_long}
-    found = {label: accuracies(data, *how, size) for label, how in runs.items()}
+    found = {label: accuracies(images, *how, size) for label, how in runs.items()}
     curves = {label: Curve(gammas, by_chain.mean(axis=1), by_chain.std(axis=1, ddof=1) / np.sqrt(size.chains),
                            np.empty(0), {}) for label, (by_chain, _, _) in found.items()}
     best = {label: float(gammas[curve.simulated.argmax()]) for label, curve in curves.items()}
@@ -105,8 +105,8 @@ def fig1_right(scale: Scale) -> Findings:
     def sentence(label: str) -> str:
         gain, over_runs, over_images = (100 * value for value in gains[label])
         return (f"{label}: best weight decay on the grid γ = {best[label]:g}; the best negative one gains {gain:+.2f} "
-                f"± {over_runs:.2f} points (over runs; ± {over_images:.2f} over the {len(data.test)} test images) over "
-                "the best of zero and above.")
+                f"± {over_runs:.2f} points (over runs; ± {over_images:.2f} over the {len(images.test)} test images) "
+                "over the best of zero and above.")
 
     return Findings(
         verdicts=[
@@ -145,5 +145,5 @@ def fig1_right(scale: Scale) -> Findings:
                 ],
             )
         ],
-        provenance=short_provenance(found[fast][2], problem="logistic regression on digits", training_images=TRAIN),
+        provenance=short_provenance(found[fast][2], problem="logistic regression", training_images=len(images.train)),
     )

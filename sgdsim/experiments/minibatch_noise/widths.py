@@ -10,14 +10,14 @@ import numpy as np
 from sgdsim.engine import sweep
 from sgdsim.experiments.framework.findings import ERROR_RATE, Drawing, Figure, Findings, Scale, Table, Verdict
 from sgdsim.experiments.framework.measure import short_provenance
-from sgdsim.experiments.framework.networks import LossSpread, claim, digits, two_layers
+from sgdsim.experiments.framework.networks import Digits, LossVariances, claim, classes, digits, two_layers
 from sgdsim.optimizers import Optimizer
 from sgdsim.plots import panels
 from sgdsim.plots.style import COLORS, LINESTYLES, MARKERS, styled
 from sgdsim.problems import FlaxNetwork
 from sgdsim.results import Result
 
-BATCH, CLASSES = 32, 10
+BATCH = 32
 FIXED, SCALED = "λ fixed", "λ ∝ 1/width"
 
 
@@ -38,58 +38,64 @@ SIZES = {
 
 
 class Spread(NamedTuple):
-    """Variance of the loss over chains, averaged over the first epoch, and its standard error."""
+    """Variance of the loss in the first epoch over runs and within a run, with standard errors; and the chains lost."""
 
     value: float
     stderr: float
+    within: float
+    within_stderr: float
     diverged: int
 
 
 def loss_spread(
-    optimizer: Optimizer, width: int, rates: list[float], size: Size
+    optimizer: Optimizer, width: int, rates: list[float], size: Size, data: Digits
 ) -> tuple[list[Spread], Result]:
     """One `Spread` for each learning rate, and the last result."""
-    data = digits(size.images)
-    problem = FlaxNetwork(two_layers(width, CLASSES), data.train, data.train_labels, "cross_entropy")
+    problem = FlaxNetwork(two_layers(width, classes(data)), data.train, data.train_labels, "cross_entropy")
     steps = len(data.train) // BATCH
+    spread = LossVariances(problem, size.every, (steps - 1) // size.every)
     grid = sweep(problem, optimizer, batch_size=BATCH, learning_rate=rates, chains=size.chains, steps=steps,
-                 burn_in=steps - 1, seed=1, sampling="epochs", statistics=[LossSpread()],
-                 initial=problem.random_start(1, size.chains), record=list(range(1, steps, size.every)), progress=False)
+                 burn_in=steps - 1, seed=1, sampling="epochs", statistics=[spread],
+                 initial=problem.random_start(1, size.chains), progress=False)
     out = []
     for rate in rates:
         result = grid.sel(learning_rate=rate)
-        series = result.record or {}
-        # The same chains at every step: standard errors add up as if fully correlated.
-        value, stderr = (float(series[name].mean()) for name in ("loss_variance", "loss_variance_stderr"))
-        out.append(Spread(value, stderr, result.diverged))
+        over, over_stderr, within, within_stderr = (float(getattr(result, name + end))
+                                                    for name in ("over_runs", "within_run") for end in ("", "_stderr"))
+        out.append(Spread(over, over_stderr, within, within_stderr, result.diverged))
     return out, result
 
 
-def over_widths(scale: Scale, make: Callable[[float], Optimizer], rate: float, name: str) -> Findings:
+def over_widths(
+    scale: Scale, make: Callable[[float], Optimizer], rate: float, name: str, data: str | None = None
+) -> Findings:
     """Variance of the loss over the width with the rate fixed, and proportional to 1/width."""
     size = SIZES[scale.name]
+    images = digits(size.images, data)
     narrow = size.widths[0]
     spreads: dict[str, list[Spread]] = {FIXED: [], SCALED: []}
     for width in size.widths:
         rates = [rate] if width == narrow else [rate, rate * narrow / width]
-        found, result = loss_spread(make(rate), width, rates, size)
+        found, result = loss_spread(make(rate), width, rates, size, images)
         spreads[FIXED].append(found[0])
         spreads[SCALED].append(found[-1])
     widths = np.array(size.widths)
 
     def draw() -> Drawing:
-        figure, ax = panels(1, 1, (6.0, 4.0))
+        figure, ax = panels(1, 2, (10.0, 4.0))
         with styled():
-            for i, (label, line) in enumerate(spreads.items()):
-                value, error = np.array([s.value for s in line]), np.array([s.stderr for s in line])
-                low = np.minimum(2 * error, 0.9 * value)  # on a logarithmic axis a bar must not reach 0
-                ax[0, 0].errorbar(widths, value, yerr=(low, 2 * error), color=COLORS[i], marker=MARKERS[i],
+            for axis, part, title in zip(ax[0], ("value", "within"), ("over runs", "within a run"), strict=True):
+                for i, (label, line) in enumerate(spreads.items()):
+                    value = np.array([getattr(s, part) for s in line])
+                    error = np.array([s.stderr if part == "value" else s.within_stderr for s in line])
+                    low = np.minimum(2 * error, 0.9 * value)  # on a logarithmic axis a bar must not reach 0
+                    axis.errorbar(widths, value, yerr=(low, 2 * error), color=COLORS[i], marker=MARKERS[i],
                                   linestyle=LINESTYLES[i], markerfacecolor="white", capsize=2.5, label=label)
-            ax[0, 0].set(xscale="log", yscale="log", xlabel="width d", ylabel="variance of the training loss",
-                         title=f"{name}, λ = {rate:g} at d = {narrow}, first epoch")
-            ax[0, 0].set_xticks(widths, [str(w) for w in widths])
-            ax[0, 0].set_xticks([], minor=True)
-            ax[0, 0].legend()
+                axis.set(xscale="log", yscale="log", xlabel="width d", ylabel="variance of the training loss",
+                         title=f"{name}, λ = {rate:g} at d = {narrow}: {title}")
+                axis.set_xticks(widths, [str(w) for w in widths])
+                axis.set_xticks([], minor=True)
+                axis.legend()
         return figure
 
     growth = {label: _growth(line) for label, line in spreads.items()}
@@ -98,6 +104,7 @@ def over_widths(scale: Scale, make: Callable[[float], Optimizer], rate: float, n
         claim("log10 growth, λ ∝ 1/width", *growth[SCALED], 1.0, above=False, error_rate=ERROR_RATE),
     ]
     text = {label: f"{10 ** g:.3g} (x/÷ {10**e:.2g})" for label, (g, e) in growth.items()}
+    inside = {label: line[-1].within / line[0].within for label, line in spreads.items()}
     lost = sum(s.diverged for line in spreads.values() for s in line)
     return Findings(
         verdicts=[Verdict(f"d = {narrow} to {widths[-1]}", row) for row in rows],
@@ -106,14 +113,15 @@ def over_widths(scale: Scale, make: Callable[[float], Optimizer], rate: float, n
             **{
                 f"{key}_{part}": (("width",), np.array([getattr(s, part) for s in spreads[label]]))
                 for key, label in (("fixed", FIXED), ("scaled", SCALED))
-                for part in ("value", "stderr", "diverged")
+                for part in Spread._fields
             },
         },
         figures=[
             Figure(
                 "figure",
-                "Variance of the full training loss over chains (own initial weights, own batches), averaged over the "
-                "steps of the first epoch; scikit-learn's digits, cross-entropy, S = 32. Bars are 2 standard errors.",
+                "Variance of the full training loss in the first epoch; cross-entropy, S = 32, every run with its own "
+                "initial weights and batches. Left: over runs, averaged over steps. Right: over the steps of a run, "
+                "its descent included, averaged over runs. Bars are 2 standard errors.",
                 draw,
             )
         ],
@@ -122,14 +130,16 @@ def over_widths(scale: Scale, make: Callable[[float], Optimizer], rate: float, n
             f"learning rate, and of {text[SCALED]} at one proportional to 1/width.",
             "The claims: more than tenfold growth at a fixed rate, less than tenfold at a scaled one. Cross-entropy "
             "keeps chains bounded (its gradient saturates): instability shows as variance, not as divergence.",
+            f"Within a run, over the steps of the epoch, it changes by {inside[FIXED]:.3g} and {inside[SCALED]:.3g}.",
             f"{lost} chains diverged.",
         ],
         tables=[
             Table(
                 "Variance of the training loss",
-                ["width", "λ fixed", "stderr", "λ ∝ 1/width", "stderr"],
+                ["width", *(f"{label}, {what}" for label in (FIXED, SCALED)
+                            for what in ("over runs", "stderr", "within a run", "stderr"))],
                 [
-                    [str(w), f"{a.value:.3g}", f"{a.stderr:.1g}", f"{b.value:.3g}", f"{b.stderr:.1g}"]
+                    [str(w), *(f"{x:.{digits}g}" for s in (a, b) for x, digits in zip(s, (3, 1, 3, 1), strict=False))]
                     for w, a, b in zip(size.widths, spreads[FIXED], spreads[SCALED], strict=True)
                 ],
             )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdsim._types import Vector
-from sgdsim.experiments.framework.networks import digits
+from sgdsim.experiments.framework.networks import classes, digits
 from sgdsim.problems import FlaxNetwork
 
 Carry: TypeAlias = tuple[jax.Array, jax.Array]  # parameters, and the order of the examples in this pass
@@ -19,7 +19,7 @@ RATE = 0.05
 WIDTHS = {"smoke": (16, 12), "laptop": (64, 32), "full": (128, 64)}
 
 
-def three_layers(widths: tuple[int, int]) -> FlaxNetwork:
+def three_layers(widths: tuple[int, int], own: str | None = None) -> FlaxNetwork:
     """Return ReLU layers of these widths and a linear one with 10 logits; pixels in [-1, 1], cross-entropy.
 
     Raises:
@@ -27,8 +27,8 @@ def three_layers(widths: tuple[int, int]) -> FlaxNetwork:
     """
     from flax import linen as nn
 
-    data = digits(TRAINED)
-    module = nn.Sequential((nn.Dense(widths[0]), nn.relu, nn.Dense(widths[1]), nn.relu, nn.Dense(10)))
+    data = digits(TRAINED, own)
+    module = nn.Sequential((nn.Dense(widths[0]), nn.relu, nn.Dense(widths[1]), nn.relu, nn.Dense(classes(data))))
     return FlaxNetwork(module, 2 * data.train - 1, data.train_labels, "cross_entropy",
                        test_features=2 * data.test - 1, test_targets=data.test_labels)  # fmt: skip
 

@@ -11,7 +11,7 @@ from sgdsim.experiments.framework.findings import Drawing, Figure, Findings, Sca
 from sgdsim.experiments.framework.gradient_variances import judged, tables
 from sgdsim.experiments.framework.measure import short_provenance
 from sgdsim.experiments.framework.registry import experiment
-from sgdsim.experiments.variance_of_gradients.shared import PAPER, diabetes, halving
+from sgdsim.experiments.variance_of_gradients.shared import DIABETES, PAPER, halving, regression
 from sgdsim.optimizers import SGD
 from sgdsim.plots import panels, variance_polynomial
 from sgdsim.problems import DatasetRegression
@@ -30,10 +30,10 @@ SIZE = {
 
 @experiment("variance_fig1_right", "Variance of the gradient over the batch size (diabetes)",
             f"{PAPER}, figure 1 right")  # fmt: skip
-def variance_fig1_right(scale: Scale) -> Findings:
+def variance_fig1_right(scale: Scale, table: str = DIABETES, target: str | None = None) -> Findings:
     """Fit the polynomial to simulated variances, and hold both against the exact one."""
-    runs, sizes = SIZE[scale.name]
-    problem = diabetes()
+    runs, wanted = SIZE[scale.name]
+    problem, name, sizes = regression(table, target, wanted)
     how: dict[str, Any] = {"initial": np.ones(problem.dimension), "sampling": "without_replacement"}
     setting: dict[str, Any] = {"batch_size": sizes, "steps": max(STEPS) + 1, **how}
     exact: GradientVariance = exact_variance(problem, SGD(halving), **setting)
@@ -56,7 +56,7 @@ def variance_fig1_right(scale: Scale) -> Findings:
         figure, ax = panels(1, 1, (6.6, 4.6))
         variance_polynomial({f"t = {t}": fits[t] for t in STEPS},
                             {f"t = {t}": (fine, curves[t](fine)) for t in STEPS},
-                            ax=ax[0, 0], title="Diabetes, learning rate 1/(2(t+1))")  # fmt: skip
+                            ax=ax[0, 0], title=f"{name}, learning rate 1/(2(t+1))")  # fmt: skip
         return figure
 
     return Findings(
@@ -76,7 +76,7 @@ def variance_fig1_right(scale: Scale) -> Findings:
                                                           "largest relative error", "χ² / d.o.f."],
                       [[str(t), str(curves[t].degree), f"{inside[t]:.0%}", f"{miss[t]:.1%}",
                         f"{fits[t].chi_square:.3g} / {fits[t].degrees_of_freedom}"] for t in STEPS])],
-        provenance=short_provenance(simulated, table="diabetes"),
+        provenance=short_provenance(simulated, table=name),
     )  # fmt: skip
 
 

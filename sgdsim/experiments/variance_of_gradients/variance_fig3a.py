@@ -21,10 +21,10 @@ SIZE = {"smoke": (3, 48, 25, 1), "laptop": (5, 100, 401, 5), "full": (5, 500, 2_
 
 @experiment("variance_fig3a", "Variance of a network's gradient: batch size against the start (digits)",
             f"{PAPER}, figure 3a (MNIST there)")  # fmt: skip
-def variance_fig3a(scale: Scale) -> Findings:
+def variance_fig3a(scale: Scale, data: str | None = None) -> Findings:
     """Train three layers in shuffled passes from several random starts, at b = 64 and b = 128."""
     starts, runs, steps, every = SIZE[scale.name]
-    problem = three_layers(WIDTHS[scale.name])
+    problem = three_layers(WIDTHS[scale.name], data)
     results = [
         gradient_variance(problem, SGD(RATE), batch_size=list(SIZES), steps=steps, chains=runs, initial=start, seed=k,
                           sampling="epochs", record=every, progress=False)

@@ -19,10 +19,10 @@ EARLY, LATE = 240, 1_000  # steps: the training digits are fitted in between
 
 @experiment("variance_fig4", "Expected loss and error of a network by batch size (digits)",
             f"{PAPER}, figure 4 (MNIST there)")  # fmt: skip
-def variance_fig4(scale: Scale) -> Findings:
+def variance_fig4(scale: Scale, data: str | None = None) -> Findings:
     """Train three layers many times from one start; compare batch sizes at equal steps and at equal epochs."""
     runs, steps, every = SIZE[scale.name]
-    problem = three_layers(WIDTHS[scale.name])
+    problem = three_layers(WIDTHS[scale.name], data)
     start = problem.random_start(seed=6, chains=1)[0]
     courses = {b: train(problem, start, batch_size=b, runs=runs, steps=steps, every=every, seed=b) for b in SIZES}
     done = np.arange(every, steps + 1, every)
