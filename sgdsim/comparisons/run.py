@@ -71,10 +71,7 @@ def _row(
     level: float, groups: int, epsilon: float, largest: float, regime: str, theory_error: float,
 ) -> tuple[Row, np.ndarray]:
     simulated, stderr, predicted = values
-    spread = np.sqrt(np.clip(variance, 0, None))
-    scale = {"mean": spread, "variance": variance, "covariance": spread[:, :, None] * spread[:, None, :]}.get(
-        name, np.abs(predicted)
-    )
+    scale = _scale(name, variance, predicted)
     arithmetic = ROUNDING * epsilon * max(largest, 1e-12)
     small = np.full(scale.shape, arithmetic) if name == "mean" else arithmetic**2 + ROUNDING / 4 * epsilon * scale
     difference = simulated - predicted
@@ -100,6 +97,13 @@ def _row(
     row = Row(f"{name}[{index}]", float(simulated[where]), float(stderr[where]), float(predicted[where]),
               float(z[where]), relative, verdict, threshold, distinct, regime)
     return row, z
+
+
+def _scale(name: str, variance: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    spread = np.sqrt(np.clip(variance, 0, None))
+    if name == "covariance":
+        return spread[:, :, None] * spread[:, None, :]
+    return spread if name == "mean" else variance if name == "variance" else np.abs(predicted)
 
 
 def _out_of_regime(result: Result, prediction: RunPrediction) -> str:
