@@ -55,7 +55,7 @@ class Result:
         rhat: nested split R-hat of each parameter, shape (D,); above 1.01 the run had not settled.
         chains: number of chains.
         diverged: how many chains left every bound (non-finite or beyond 1e18).
-        status: "ok", "diverged" (at least one chain did) or "interrupted".
+        status: "ok", "diverged" (at least one chain did), "interrupted", or "loss is not finite" (no chain diverged).
         record: time series of ensemble statistics at the recorded steps, by name, or None.
         final: parameters of every chain after the last step, shape (chains, D); where a run was interrupted, chains of
             passes that had not begun are at their start.

@@ -107,3 +107,18 @@ def test_a_problem_may_bring_its_own_kernel(assert_within_sigma):
     result = ss.simulate(Bowl(), ss.SGD(0.5), batch_size=3, chains=512, steps=200, burn_in=20)
     assert_within_sigma(result.mean, 3.0, result.mean_stderr)
     assert ss.predict(Bowl(), ss.SGD(0.5), batch_size=3).covariance.shape == (1, 1)
+
+
+def test_a_loss_that_stops_to_exist_is_not_ok():
+    """Its gradient is that of a square, so the weights settle; beyond 1/2 its value is not a number."""
+
+    def loss(w, x, y):
+        return 0.5 * ((w - x) ** 2).sum() + jax.lax.stop_gradient(0 * jnp.log(0.5 - w[0]))
+
+    problem = ss.FromLoss(loss, X + np.array([3.0, 0.0]), Y, start=[0.0, 0.0])
+    how = {"batch_size": 4, "chains": 50, "steps": 60, "progress": False}
+    result = ss.simulate(problem, ss.SGD(0.2), **how, burn_in=30)
+    assert result.status == "loss is not finite" and result.diverged == 0 and np.isnan(result.train_loss)
+    assert np.isfinite(result.covariance).all()
+    report = ss.compare(result, {"train_loss": 1.0, "covariance": np.eye(2)})
+    assert {row.verdict for row in report.rows} == {"out of regime"}

@@ -38,12 +38,18 @@ def assemble(ensemble: Ensemble, point: int, keep_groups: bool | None = None) ->
         rhat=_rhat(measured),
         chains=request.chains,
         diverged=diverged,
-        status="diverged" if diverged else "interrupted" if interrupted else "ok",
+        status="diverged" if diverged else "interrupted" if interrupted else _status_of_losses(numbers),
         record=_record(request, measured),
         final=measured.final,
         snapshots=measured.snapshots,
         provenance=_provenance(ensemble, point),
     )
+
+
+def _status_of_losses(numbers: Numbers) -> str:
+    """Weights may stay within bounds where the loss does not exist, as the logarithm of what has become negative."""
+    losses = [numbers[name] for name in ("train_loss", "test_loss") if name in numbers]
+    return "ok" if np.isfinite(losses).all() else "loss is not finite"
 
 
 def _provenance(ensemble: Ensemble, point: int) -> dict[str, object]:
