@@ -87,3 +87,16 @@ def test_random_runs_have_the_same_variance_both_ways():
     gap = result.within_run - result.over_runs
     assert abs(gap) < 4 * np.hypot(result.within_run_stderr, result.over_runs_stderr)
     assert 4 * np.hypot(result.within_run_stderr, result.over_runs_stderr) < 0.2 * result.over_runs
+
+
+def test_distortions_move_pixels_and_keep_images():
+    """Smooth shifts of a tenth to a pixel or so: a flat image stays, a slope changes by as much as pixels move."""
+    from sgdsim.experiments.variance_of_gradients.variance_fig3b import distorted
+
+    side = 28
+    slope = np.tile(np.arange(side) + 10.0, (50, side, 1))
+    moved = distorted(slope.reshape(50, -1), seed=0).reshape(50, side, side)[:, 6:-6, 6:-6]
+    shift = moved - slope[:, 6:-6, 6:-6]
+    spread = 8 / (np.sqrt(3) * 2 * np.sqrt(np.pi) * 2)  # of uniform numbers under a normal filter of width 2
+    assert shift.std() == pytest.approx(spread, rel=0.1)
+    assert np.abs(np.diff(shift, axis=1)).std() < shift.std() / 2

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgdsim._types import Vector
-from sgdsim.experiments.framework.networks import classes, digits
+from sgdsim.experiments.framework.networks import Digits, classes
 from sgdsim.problems import FlaxNetwork
 
 Carry: TypeAlias = tuple[jax.Array, jax.Array]  # parameters, and the order of the examples in this pass
@@ -19,18 +18,18 @@ RATE = 0.05
 WIDTHS = {"smoke": (16, 12), "laptop": (64, 32), "full": (128, 64)}
 
 
-def three_layers(widths: tuple[int, int], own: str | None = None) -> FlaxNetwork:
-    """Return ReLU layers of these widths and a linear one with 10 logits; pixels in [-1, 1], cross-entropy.
-
-    Raises:
-        ImportError: scikit-learn is missing.
-    """
+def three_layers(widths: tuple[int, int], data: Digits) -> FlaxNetwork:
+    """Return ReLU layers of these widths and a linear one with 10 logits; pixels in [-1, 1], cross-entropy."""
     from flax import linen as nn
 
-    data = digits(TRAINED, own)
     module = nn.Sequential((nn.Dense(widths[0]), nn.relu, nn.Dense(widths[1]), nn.relu, nn.Dense(classes(data))))
     return FlaxNetwork(module, 2 * data.train - 1, data.train_labels, "cross_entropy",
                        test_features=2 * data.test - 1, test_targets=data.test_labels)  # fmt: skip
+
+
+def stderr(values: np.ndarray) -> np.ndarray:
+    """Return the standard error of the mean over runs, the first axis."""
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 class Course(NamedTuple):
@@ -43,9 +42,13 @@ class Course(NamedTuple):
 
 
 def train(
-    problem: FlaxNetwork, initial: Vector, *, batch_size: int, runs: int, steps: int, every: int, seed: int
+    problem: FlaxNetwork, initial: np.ndarray, *, batch_size: int, runs: int, steps: int, every: int, seed: int,
+    rate: float = RATE,
 ) -> Course:
-    """Pass over the examples in a new random order every epoch, from one start, and look every few steps."""
+    """Pass over the examples in a new random order every epoch, from one start (D,) or one for each run (runs, D).
+
+    Losses and errors are looked at every few steps.
+    """
     batches = TRAINED // batch_size
     x, y = jnp.asarray(problem.features, jnp.float32), jnp.asarray(problem.targets)
     held = jnp.asarray(problem.test_features, jnp.float32), jnp.asarray(problem.test_targets)
@@ -55,21 +58,22 @@ def train(
         losses = [problem.batch_loss(w, a, b).mean() for a, b in ((x, y), held)]
         return [*losses, *wrong]
 
-    def one_run(key: jax.Array) -> list[jax.Array]:
+    def one_run(key: jax.Array, start: jax.Array) -> list[jax.Array]:
         def step(t: jax.Array, carry: Carry) -> Carry:
             w, order = carry
             order = jax.lax.cond(
                 t % batches == 0, lambda: jax.random.permutation(jax.random.fold_in(key, t), TRAINED), lambda: order
             )
             batch = jax.lax.dynamic_slice_in_dim(order, t % batches * batch_size, batch_size)
-            return w - RATE * jax.grad(lambda v: problem.batch_loss(v, x[batch], y[batch]).mean())(w), order
+            return w - rate * jax.grad(lambda v: problem.batch_loss(v, x[batch], y[batch]).mean())(w), order
 
         def stretch(carry: Carry, first: jax.Array) -> tuple[Carry, list[jax.Array]]:
             carry = jax.lax.fori_loop(first, first + every, step, carry)
             return carry, look(carry[0])
 
-        begun = jnp.asarray(initial, jnp.float32), jnp.arange(TRAINED)
+        begun = start, jnp.arange(TRAINED)
         return jax.lax.scan(stretch, begun, jnp.arange(0, steps, every))[1]
 
-    seen = jax.jit(jax.vmap(one_run))(jax.random.split(jax.random.key(seed), runs))
+    starts = jnp.asarray(np.broadcast_to(initial, (runs, problem.dimension)), jnp.float32)
+    seen = jax.jit(jax.vmap(one_run))(jax.random.split(jax.random.key(seed), runs), starts)
     return Course(*(np.asarray(values, np.float64) for values in seen))

@@ -73,21 +73,23 @@ def variance_fig2(scale: Scale) -> Findings:
     at = simulated.step
     marked = np.unique([np.abs(at - s).argmin() for s in np.geomspace(1, network.steps - 1, 12)])
 
+    names = {"gradient": "Minibatch gradient", "full_gradient": "Full gradient"}
+
     def draw() -> Drawing:
-        figure, ax = panels(1, 2, (11.5, 4.2))
-        for i, (axis, layer) in enumerate(zip(ax[0], simulated.by_layer, strict=True)):
-            sizes = by_size(SIZES, at[1:], layer.gradient[1:], at[marked], layer.gradient[marked],
-                            layer.gradient_stderr[marked])
-            matched(lines_of(sizes), points_of(sizes), ax=axis, xlabel="step t", ylabel="variance",
-                    title=f"Gradient of {layer.name}", log="xy")
-            axis.get_legend().remove()
-            if anchors:
-                axis.plot(list(anchors), [beta[i] / SIZES[-1] for beta in anchors.values()], "k*", markersize=11,
-                          linestyle="none", zorder=5, label=f"exact β₁/b, b = {SIZES[-1]}")
+        figure, ax = panels(2, 2, (11.5, 7.6))
+        for row, (name, what) in zip(ax, names.items(), strict=True):
+            for axis, layer in zip(row, simulated.by_layer, strict=True):
+                value, error = getattr(layer, name), getattr(layer, f"{name}_stderr")
+                sizes = by_size(SIZES, at[1:], value[1:], at[marked], value[marked], error[marked])
+                matched(lines_of(sizes), points_of(sizes), ax=axis, xlabel="step t", ylabel="variance",
+                        title=f"{what} of {layer.name}", log="xy")
+                axis.get_legend().remove()
+        for i, axis in enumerate(ax[0] if anchors else ()):
+            axis.plot(list(anchors), [beta[i] / SIZES[-1] for beta in anchors.values()], "k*", markersize=11,
+                      linestyle="none", zorder=5, label=f"exact β₁/b, b = {SIZES[-1]}")
         ax[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return figure
 
-    names = ("gradient", "full_gradient")
     return Findings(
         verdicts=verdicts,
         data={**tables(simulated), "layer": (("layer",), np.array([layer.name for layer in simulated.by_layer])),
@@ -96,7 +98,8 @@ def variance_fig2(scale: Scale) -> Findings:
               "typical_run": (("step", "batch_size"), simulated.typical_run)},
         figures=[Figure("figure", f"{network.runs} runs of {p}-{hidden}-{outputs} from 1/3 of N(0, 1/fan-in), learning "
                         "rate 1/(10(t+1)); bars: 2 standard errors. From t = 2 at small b on this is the variance of a "
-                        "typical run, which rare runs exceed. Stars: the exact coefficient of 1/b.", draw)],
+                        "typical run, which rare runs exceed. Below: the full gradient at the runs' weights. Stars: the "
+                        "exact coefficient of 1/b.", draw)],
         summary=[
             f"{_size(network, scale.name)}",
             f"Falls with b at {falling(simulated):.1%} of the measured (step, adjacent b) from b = {SIZES[0]} on.",

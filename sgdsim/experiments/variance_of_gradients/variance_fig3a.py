@@ -7,7 +7,7 @@ import numpy as np
 from sgdsim.engine import gradient_variance
 from sgdsim.experiments.framework.findings import ERROR_RATE, Drawing, Figure, Findings, Scale, Verdict
 from sgdsim.experiments.framework.measure import short_provenance
-from sgdsim.experiments.framework.networks import claim
+from sgdsim.experiments.framework.networks import claim, digits
 from sgdsim.experiments.framework.registry import experiment
 from sgdsim.experiments.variance_of_gradients.digits import RATE, TRAINED, WIDTHS, three_layers
 from sgdsim.experiments.variance_of_gradients.shared import PAPER
@@ -24,7 +24,7 @@ SIZE = {"smoke": (3, 48, 25, 1), "laptop": (5, 100, 401, 5), "full": (5, 500, 2_
 def variance_fig3a(scale: Scale, data: str | None = None) -> Findings:
     """Train three layers in shuffled passes from several random starts, at b = 64 and b = 128."""
     starts, runs, steps, every = SIZE[scale.name]
-    problem = three_layers(WIDTHS[scale.name], data)
+    problem = three_layers(WIDTHS[scale.name], digits(TRAINED, data))
     results = [
         gradient_variance(problem, SGD(RATE), batch_size=list(SIZES), steps=steps, chains=runs, initial=start, seed=k,
                           sampling="epochs", record=every, progress=False)

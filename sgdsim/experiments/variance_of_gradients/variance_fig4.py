@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from sgdsim.experiments.framework.findings import ERROR_RATE, Drawing, Figure, Findings, Scale, Table, Verdict
-from sgdsim.experiments.framework.networks import claim
+from sgdsim.experiments.framework.networks import claim, digits
 from sgdsim.experiments.framework.registry import experiment
-from sgdsim.experiments.variance_of_gradients.digits import RATE, TRAINED, WIDTHS, Course, three_layers, train
+from sgdsim.experiments.variance_of_gradients.digits import (
+    RATE,
+    TRAINED,
+    WIDTHS,
+    Course,
+    stderr,
+    three_layers,
+    train,
+)
 from sgdsim.experiments.variance_of_gradients.shared import PAPER
 from sgdsim.plots import matched, panels
 
@@ -22,7 +30,7 @@ EARLY, LATE = 240, 1_000  # steps: the training digits are fitted in between
 def variance_fig4(scale: Scale, data: str | None = None) -> Findings:
     """Train three layers many times from one start; compare batch sizes at equal steps and at equal epochs."""
     runs, steps, every = SIZE[scale.name]
-    problem = three_layers(WIDTHS[scale.name], data)
+    problem = three_layers(WIDTHS[scale.name], digits(TRAINED, data))
     start = problem.random_start(seed=6, chains=1)[0]
     courses = {b: train(problem, start, batch_size=b, runs=runs, steps=steps, every=every, seed=b) for b in SIZES}
     done = np.arange(every, steps + 1, every)
@@ -36,7 +44,7 @@ def variance_fig4(scale: Scale, data: str | None = None) -> Findings:
     ahead = done[(courses[first].train_loss.mean(axis=0) < courses[last].train_loss.mean(axis=0)) & (done > EARLY)]
     at_epochs = _difference(courses[first], courses[last], ends[first], ends[last])
     rows = [
-        [str(b), *(f"{getattr(courses[b], name)[:, at].mean():.4g} ± {_stderr(getattr(courses[b], name)[:, at]):.1g}"
+        [str(b), *(f"{getattr(courses[b], name)[:, at].mean():.4g} ± {stderr(getattr(courses[b], name)[:, at]):.1g}"
                    for at in (len(done) - 1, ends[b]) for name in Course._fields)]
         for b in SIZES
     ]  # fmt: skip
@@ -50,12 +58,14 @@ def variance_fig4(scale: Scale, data: str | None = None) -> Findings:
                 unit = {b: b / TRAINED if epochs else 1.0 for b in SIZES}
                 marks = {b: np.unique(np.linspace(0, len(done[kept[b]]) - 1, 10).astype(int)) for b in SIZES}
                 means = {b: getattr(courses[b], seen).mean(axis=0)[kept[b]] for b in SIZES}
+                positive = {b: np.where(means[b] > 0, means[b], np.nan) for b in SIZES}  # an error of 0 is not drawn
                 matched(
-                    {f"b = {b}": (done[kept[b]] * unit[b], means[b]) for b in SIZES},
+                    {f"b = {b}": (done[kept[b]] * unit[b], positive[b]) for b in SIZES},
                     {f"b = {b}": (done[marks[b]] * unit[b], getattr(courses[b], held)[:, marks[b]].mean(axis=0),
-                                  _stderr(getattr(courses[b], held)[:, marks[b]])) for b in SIZES},
-                    ax=axis, xlabel="epochs" if epochs else "steps", ylabel=f"expected {label}",
-                    title=f"At equal {'epochs' if epochs else 'steps'}", log="y" if label == "loss" else "",
+                                  stderr(getattr(courses[b], held)[:, marks[b]])) for b in SIZES},
+                    ax=axis, xlabel="epochs" if epochs else "steps",
+                    title=f"At equal {'epochs' if epochs else 'steps'}",
+                    ylabel=f"expected {label} (points: validation)", log="y",
                 )  # fmt: skip
         return figure
 
@@ -90,11 +100,7 @@ def variance_fig4(scale: Scale, data: str | None = None) -> Findings:
     )  # fmt: skip
 
 
-def _stderr(values: np.ndarray) -> np.ndarray:
-    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
-
-
 def _difference(a: Course, b: Course, at_a: int, at_b: int) -> tuple[float, float]:
     """Mean training loss of a less that of b, and its standard error."""
     x, y = a.train_loss[:, at_a], b.train_loss[:, at_b]
-    return float(x.mean() - y.mean()), float(np.hypot(_stderr(x), _stderr(y)))
+    return float(x.mean() - y.mean()), float(np.hypot(stderr(x), stderr(y)))
