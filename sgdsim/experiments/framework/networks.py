@@ -65,7 +65,7 @@ def digits(n_train: int, data: str | os.PathLike[str] | None = None) -> Digits:
         return Digits(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
     names = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(data) as file:
+        with np.load(data, allow_pickle=False) as file:
             arrays = [file[name][:n_train] for name in names]
     except (OSError, ValueError, KeyError) as failed:
         wanted = ", ".join(names)

@@ -98,7 +98,7 @@ def variance_fig2(scale: Scale) -> Findings:
               "typical_run": (("step", "batch_size"), simulated.typical_run)},
         figures=[Figure("figure", f"{network.runs} runs of {p}-{hidden}-{outputs} from 1/3 of N(0, 1/fan-in), learning "
                         "rate 1/(10(t+1)); bars: 2 standard errors. From t = 2 at small b on this is the variance of a "
-                        "typical run, which rare runs exceed. Below: the full gradient at the runs' weights. Stars: the "
+                        "typical run, which rare runs exceed. Below: the full gradient at those weights. Stars: the "
                         "exact coefficient of 1/b.", draw)],
         summary=[
             f"{_size(network, scale.name)}",
