@@ -18,6 +18,7 @@ _SHOWN = 60
 # Products of a few such numbers, or of their inverses, stay finite in double precision.
 LARGEST = 1e50
 EXACT = 2**53  # from here on float64 misses whole numbers
+_APART = 1e5  # scales beyond which a singular matrix has no eigenvector that can be told from rounding
 
 
 class NotConverged(RuntimeError):
@@ -270,3 +271,11 @@ def positive_semidefinite(argument: str, value: object, dimension: int | None = 
         raise error(argument, value, f"positive semi-definite (smallest eigenvalue {eigenvalues.min():.3g})",
                     "a covariance has no negative eigenvalue: check signs and symmetry")
     return array
+
+
+def scales_of_singular(argument: str, scales: np.ndarray) -> None:
+    """Refuse scales of the parameters of a singular matrix beyond which rounding hides its null space."""
+    if scales.max() > _APART * scales.min():
+        raise error(argument, scales.max() / scales.min(),
+                    f"at most {_APART:g}, the ratio of the scales of the parameters, where it is singular",
+                    "standardize the columns of the features, or drop what depends on others")

@@ -24,6 +24,7 @@ from sgdsim.comparisons.line import Line, lines
 from sgdsim.comparisons.quantity import function_of
 from sgdsim.estimators import PolynomialFit
 from sgdsim.estimators.jackknife import Jackknife
+from sgdsim.estimators.polynomial_curve import basis_value
 from sgdsim.results import Result, SweepResult
 from sgdsim.results.derive import Function, jackknifed
 
@@ -124,19 +125,14 @@ def claim_of_fit(
     value, stderr = float(measured.solution.coefficients[place]), float(measured.stderr[place])
     smallest = measured.batch_sizes.min()
     above = measured.solution.coefficients[0] if measured.constant else 0.0
-    # Were it all that varies there.
-    reach = float(measured(smallest) - above) / float(_basis(measured, smallest)) ** power
+    x = float(basis_value(smallest, measured.basis, measured.n_examples))
+    reach = float(measured(smallest) - above) / x**power  # were it all that varies there
     threshold = sidak_threshold(rate, 1, 10**6)
     z = value / stderr if stderr > 0 else 0.0
     verdict = DISAGREE if abs(z) > threshold else AGREE if stderr <= POWER * abs(reach) else UNDERPOWERED
     verdict, note = (OUT, "the polynomial misses the data") if measured.misses else (verdict, "")
     row = Row(text, value, stderr, 0.0, z, value / reach if reach else 0.0, verdict, threshold, 1, note)
     return Comparison([row], {}, rate, "", "", "as claimed")
-
-
-def _basis(fit: PolynomialFit, b: float) -> float:
-    n = fit.n_examples
-    return 1 / b if fit.basis == "1/b" or n is None else (n - b) / (b * (n - 1))
 
 
 def _bounded(

@@ -103,9 +103,8 @@ def fit_polynomial(
     spread = errors if errors.ndim == 1 else np.sqrt(np.diagonal(errors))
     if constant and non_negative:
         raise _checks.error("constant", constant, "False with non_negative=True", "leave one of them out")
-    weights, first = whitener(errors), int(not constant)
-    x = basis_value(b, basis, n)
-    design = whiten(weights, _powers(x, max(len(b), _TERMS), first))
+    weights, x, extra = whitener(errors), basis_value(b, basis, n), int(constant)
+    design = whiten(weights, _powers(x, max(len(b), _TERMS), constant))
     target = whiten(weights, y)
     # One error is added: a value that happens to be small must not pass for a small variance.
     sizes = _assumed_sizes((np.abs(y) + spread).max(), float(x.max()))
@@ -115,9 +114,9 @@ def fit_polynomial(
     aicc: tuple[tuple[int, float, float], ...] = ()
     solution: LeastSquares | NonNegative
     if degree is not None:
-        chosen = _checks.integer("degree", degree, high=len(b) - int(constant),
+        chosen = _checks.integer("degree", degree, high=len(b) - extra,
                                  remedy=f"{len(b)} batch sizes determine at most {len(b)} coefficients")
-        solution = (NonNegative if non_negative else weighted_least_squares)(design[:, : chosen + 1 - first], target)
+        solution = (NonNegative if non_negative else weighted_least_squares)(design[:, : chosen + extra], target)
         preferred = solution.coefficients
     elif non_negative:
         chosen, solution = _TERMS, NonNegative(design[:, :_TERMS], target, sizes)
@@ -125,8 +124,8 @@ def fit_polynomial(
     else:
         aicc = _candidates(design, target, b, constant)
         chosen = min(aicc, key=lambda row: row[2])[0]
-        preferred = weighted_least_squares(design[:, : chosen + 1 - first], target).coefficients
-        between = _powers(basis_value(np.geomspace(b.min(), b.max(), _POINTS), basis, n), _TERMS, first)
+        preferred = weighted_least_squares(design[:, : chosen + extra], target).coefficients
+        between = _powers(basis_value(np.geomspace(b.min(), b.max(), _POINTS), basis, n), _TERMS, constant)
         solution = bounded_bias_least_squares(design[:, : len(sizes)], target, between, sizes)
     fit = PolynomialFit(
         batch_sizes=b,
@@ -134,7 +133,7 @@ def fit_polynomial(
         variance_stderr=spread,
         basis=basis,
         n_examples=n,
-        degree=len(solution.coefficients) - int(constant),
+        degree=len(solution.coefficients) - extra,
         selected_degree=chosen,
         selected_coefficients=preferred,
         aicc=aicc,
@@ -148,8 +147,8 @@ def fit_polynomial(
     return fit
 
 
-def _powers(x: np.ndarray, degree: int, first: int = 1) -> np.ndarray:
-    return x[:, None] ** np.arange(first, degree + 1)
+def _powers(x: np.ndarray, degree: int, constant: bool) -> np.ndarray:
+    return x[:, None] ** np.arange(0 if constant else 1, degree + 1)
 
 
 def _assumed_sizes(variance: float, x: float) -> np.ndarray:
@@ -223,7 +222,7 @@ def _warn_if_poor(fit: PolynomialFit, weights: np.ndarray, target: np.ndarray) -
     n, other, better, text = fit.n_examples, BASES[1 - BASES.index(fit.basis)], False, ""
     if n is not None and fit.batch_sizes.max() < n:
         columns = max(len(target), degree)
-        design = whiten(weights, _powers(basis_value(fit.batch_sizes, other, n), columns, 1 - extra))
+        design = whiten(weights, _powers(basis_value(fit.batch_sizes, other, n), columns, fit.constant))
         if chosen:
             rivals = {k: (chi, aicc) for k, chi, aicc in _candidates(design, target, fit.batch_sizes, fit.constant)}
             rival = min(rivals, key=lambda k: rivals[k][1])

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from sgdsim._specs import spec, static
+from sgdsim._types import AnyArray
 from sgdsim.kernels.base import normals
 from sgdsim.kernels.draws import random
 
@@ -34,7 +35,7 @@ class FreshNoise:
 class LabelFlips:
     """What `FlaxNetwork.relabel` takes: with probability `flip` another label, each of the others alike."""
 
-    flip: Any
+    flip: AnyArray | float
     classes: int = static()
     signs: bool = static()
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._specs import spec
-from sgdsim._types import Params, Schedule
+from sgdsim._types import Params, Schedule, traced
 from sgdsim.problems.base import Problem
 
 _LOOKED = 1000  # steps at which a schedule is tried
@@ -105,11 +105,8 @@ def check_schedules(optimizer: object, steps: int = 1) -> None:
 
 def _check_schedule(name: str, schedule: Schedule, high: float, steps: int) -> None:
     called = getattr(getattr(schedule, "func", schedule), "__name__", type(schedule).__name__)
-    try:
-        found = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
-    except Exception as failed:
-        raise _checks.error(name, called, f"a function of the step that JAX can trace ({_first_line(failed)})",
-                            "write it with jnp, as lambda t: jnp.where(t < 10, .2, .1), or give a list") from failed
+    found = traced(name, schedule, jax.ShapeDtypeStruct((), jnp.int32), wanted="a function of the step",
+                   remedy="write it with jnp, as lambda t: jnp.where(t < 10, .2, .1), or give a list")
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.number) or jnp.iscomplexobj(found):
         raise _checks.error(name, called, f"a function whose value is one real number (got {found})",
                             "return a scalar for each step")
@@ -217,8 +214,8 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     """Refuse what cannot step one vector of parameters by its gradient alone, before anything is compiled."""
     w = jax.ShapeDtypeStruct((dimension,), jnp.float32)
 
-    def run(point: Any, gradient: PyTree) -> tuple[Any, PyTree]:
-        def step(_: int, carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:
+    def run(point: jax.Array, gradient: jax.Array) -> tuple[PyTree, PyTree]:
+        def step(_: int, carry: tuple[jax.Array, PyTree]) -> tuple[jax.Array, PyTree]:
             update, state = transformation.update(gradient, carry[1], carry[0])
             return carry[0] + update, state
 

@@ -16,7 +16,6 @@ from sgdsim.optimizers.sgd import SGD, heavy_ball
 from sgdsim.problems.base import Problem
 
 _RANK = 1e-13  # eigenvalues below this share of the largest are rounding
-_APART = 1e5  # scales beyond which a singular matrix has no eigenvector that can be told from rounding
 
 
 @spec
@@ -82,18 +81,16 @@ def inverse_curvature(problem: Problem) -> Any:
     hessian = np.asarray(hessian, np.float64)
     scales = np.sqrt(np.clip(np.diag(hessian), 0, None))
     scales[scales == 0] = scales.max() or 1.0
-    alike = hessian / np.outer(scales, scales)  # the sizes of parameters are units, not rank
+    alike = hessian / np.outer(scales, scales)
     values = np.linalg.eigvalsh(alike)
     if values[-1] <= 0 or values[0] < -1e-10 * values[-1]:
         raise _checks.error("hessian", np.linalg.eigvalsh(hessian)[0], "without negative eigenvalues, and not 0",
                             "Newton steps climb where the curvature is negative: use SGD")
-    if values[0] > _RANK * values[-1]:
-        return np.linalg.inv(alike) / np.outer(scales, scales)
     return _pseudo_inverse(hessian)
 
 
 def _pseudo_inverse(hessian: np.ndarray) -> np.ndarray:
-    """Of a singular matrix; parameters without any curvature are left out before scales are compared."""
+    """Parameters without any curvature are left out, the others scaled alike: their sizes are units, not rank."""
     found, seen = np.zeros_like(hessian), np.flatnonzero(np.diag(hessian))
     inside = np.ix_(seen, seen)
     scales = np.sqrt(np.diag(hessian)[seen])
@@ -101,10 +98,7 @@ def _pseudo_inverse(hessian: np.ndarray) -> np.ndarray:
     values = np.linalg.eigvalsh(alike)
     if values[0] > _RANK * values[-1]:
         found[inside] = np.linalg.inv(alike) / np.outer(scales, scales)
-    elif scales.max() > _APART * scales.min():
-        raise _checks.error("hessian", scales.max() / scales.min(),
-                            f"at most {_APART:g}, the ratio of the scales of the parameters, where it is singular",
-                            "standardize the columns of the features, or drop what depends on others")
     else:
+        _checks.scales_of_singular("hessian", scales)
         found[inside] = np.linalg.pinv(hessian[inside], rcond=_RANK, hermitian=True)
     return found

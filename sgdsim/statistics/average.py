@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
+from sgdsim._types import traced
 from sgdsim.problems.base import Problem
 from sgdsim.statistics.base import Measurement, add, grouped_mean
 
@@ -109,12 +110,8 @@ class Average(_Average):
         """Refuse functions that JAX cannot trace, or whose value is not one real number."""
         w = jax.ShapeDtypeStruct((problem.dimension,), jnp.float32)
         for name, function in self.functions:
-            try:
-                made = jax.eval_shape(functools.partial(function, problem), w)
-            except Exception as failed:
-                raise _checks.error(f"functions[{name!r}]", getattr(function, "__name__", function), "a function "
-                                    f"(problem, w) that JAX can trace ({str(failed).splitlines()[0][:120]})",
-                                    "write it with jax.numpy for w of shape (D,)") from failed
+            made = traced(f"functions[{name!r}]", functools.partial(function, problem), w,
+                          wanted="a function (problem, w)", remedy="write it with jax.numpy for w of shape (D,)")
             if getattr(made, "shape", None) != () or jnp.iscomplexobj(made):
                 raise _checks.error(f"functions[{name!r}]", getattr(function, "__name__", function),
                                     f"a function whose value is one real number (got {made})",

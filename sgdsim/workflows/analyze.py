@@ -17,7 +17,7 @@ from sgdsim.experiments.framework.findings import ERROR_RATE, Findings, Verdict
 from sgdsim.experiments.framework.load_table import load, parameter_names
 from sgdsim.experiments.framework.measure import hold, settling_steps, short_provenance
 from sgdsim.experiments.framework.report import build_report
-from sgdsim.experiments.framework.write import write
+from sgdsim.experiments.framework.write import check_writing, write
 from sgdsim.optimizers import SGD
 from sgdsim.problems import DatasetRegression
 from sgdsim.solver import gradient_covariance, predict, stability
@@ -65,6 +65,8 @@ def analyze(
         ImportError: pandas or, for "diabetes", scikit-learn is missing.
     """
     start = time.perf_counter()
+    if output is not None:
+        check_writing()
     frame, target, name = load(table, target)
     sizes = _check_sizes(batch_sizes, len(frame))
     given = [_checks.positive("learning_rates", r) for r in learning_rates] if learning_rates is not None else None

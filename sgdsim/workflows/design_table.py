@@ -15,7 +15,7 @@ from sgdsim.engine import simulate
 from sgdsim.experiments.framework.findings import Figure, Findings, Table, Verdict, share
 from sgdsim.experiments.framework.load_table import load
 from sgdsim.experiments.framework.report import build_report
-from sgdsim.experiments.framework.write import write
+from sgdsim.experiments.framework.write import check_writing, write
 from sgdsim.optimizers import SGD
 from sgdsim.plots import schedules
 from sgdsim.problems import DatasetRegression
@@ -61,6 +61,8 @@ def design_table(
         ImportError: pandas or, for "diabetes", scikit-learn is missing.
     """
     start = time.perf_counter()
+    if output is not None:
+        check_writing()
     frame, target, name = load(table, target)
     problem = DatasetRegression.from_table(frame, target=target, standardize_columns=standardize, intercept=intercept)
     if examples is None and batch_size is None:

@@ -106,8 +106,8 @@ def test_batches_of_random_sizes_against_enumeration(wide, monkeypatch):
             mean = mean + chance * g
             second = second + chance * (np.outer(g, g) + 0.49 * outer[rows].sum(axis=0) / size**2)
     assert np.allclose(mean, each.mean(axis=0))
-    g, covariance = draws(p, b, "bernoulli", chains=CHAINS // 2)[0], second - np.outer(mean, mean)
-    assert agrees(g, p.gradient(W), covariance) and not agrees(g, p.gradient(W), 1.05 * covariance)
+    g, covariance = draws(p, b, "bernoulli")[0], second - np.outer(mean, mean)
+    assert agrees(g, p.gradient(W), covariance) and not agrees(g, p.gradient(W), 1.03 * covariance)
 
 
 def test_a_cycle_has_the_batches_of_a_pass_for_ever():

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
+from sgdsim._types import traced
 from sgdsim.engine.plan.schedule import default_thin
 from sgdsim.optimizers import Optimizer, check_optimizer, check_schedules
 from sgdsim.optimizers.base import AdaptiveOptimizer
@@ -118,11 +119,7 @@ def _check_scaling(optimizer: Optimizer | None, dimension: int) -> None:
         return
     for name in ("V", "S"):
         given = jax.ShapeDtypeStruct((dimension, 1), jnp.float32)
-        try:
-            made = jax.eval_shape(getattr(optimizer, name), given)
-        except Exception as failed:
-            raise _checks.error(name, getattr(optimizer, name), "a function that JAX can trace "
-                                f"({str(failed).splitlines()[0][:120]})", "write it with jax.numpy") from failed
+        made = traced(name, getattr(optimizer, name), given, wanted="a function", remedy="write it with jax.numpy")
         if getattr(made, "shape", None) != given.shape:
             raise _checks.error(name, getattr(optimizer, name), f"a function that keeps the shape {given.shape} "
                                 f"(got {made})", "it works within each chain, which are on the last axis")

@@ -1,7 +1,7 @@
 """Many steps in one launch on a GPU by Mosaic, the backend of Pallas that JAX keeps: see `pallas_steps`.
 
 Mosaic is for GPUs of compute capability 9.0 and newer. It has no square roots and no powers: they are made of what it
-has. Its steps are faster than Triton's on an H200, its compiler four times slower: `bench/gpu.md`.
+has. Its steps are faster than Triton's on an H200, its compiler up to five times slower: `bench/gpu.md`.
 """
 
 from __future__ import annotations

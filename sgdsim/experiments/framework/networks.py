@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from sgdsim._specs import spec, static
 from sgdsim._types import Matrix, Vector
 from sgdsim.comparisons.claims import one_sided
 from sgdsim.comparisons.comparison import AGREE, DISAGREE, POWER, UNDERPOWERED, Row, sidak_threshold
-from sgdsim.problems import FlaxNetwork
+from sgdsim.problems import FlaxNetwork, Problem
 from sgdsim.statistics import Measurement, grouped_mean
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def digits(n_train: int, data: str | os.PathLike[str] | None = None) -> Digits:
             pixels are divided by the largest. The first `n_train` of both are kept. None is the digits.
 
     Raises:
-        ValueError: the file cannot be read, or an array is missing.
+        ValueError: the file cannot be read, an array is missing or does not fit, or labels are no classes.
     """
     if data is None:
         x, y = _checks.need("sklearn.datasets", "data").load_digits(return_X_y=True)
@@ -71,9 +71,15 @@ def digits(n_train: int, data: str | os.PathLike[str] | None = None) -> Digits:
         wanted = ", ".join(names)
         raise _checks.error("data", str(data), f"an .npz file with {wanted} ({failed})",
                             "np.savez(path, x_train=..., y_train=..., ...) writes it") from failed
-    largest = float(np.max(arrays[0]))
-    images = [x.reshape(len(x), -1) / largest for x in arrays[::2]]
-    return Digits(images[0], arrays[1].astype(int), images[1], arrays[3].astype(int))
+    x, y, held, labels = (_checks.finite_array(name, array) for name, array in zip(names, arrays, strict=True))
+    if not len(x) == len(y) > 0 < len(held) == len(labels):
+        raise _checks.error("data", str(data), f"an .npz file with a label for each image (got {len(y)} for {len(x)}, "
+                            f"and {len(labels)} for {len(held)} to test on)", "np.savez the arrays of one data set")
+    if x.max() <= 0 or min(y.min(), labels.min()) < 0 or np.any(y % 1) or np.any(labels % 1):
+        raise _checks.error("data", str(data), "an .npz file with positive pixels and labels 0, 1, ...",
+                            "number the classes from 0")
+    images = [part.reshape(len(part), -1) / x.max() for part in (x, held)]
+    return Digits(images[0], y.astype(int), images[1], labels.astype(int))
 
 
 def classes(data: Digits) -> int:
@@ -117,7 +123,7 @@ class LossVariances:
     Steps `every`, 2 `every`, ... count, `points` of them; to be measured once, at the end.
     """
 
-    problem: Any
+    problem: Problem
     every: int = static()
     points: int = static()
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sgdsim import _checks
 from sgdsim.experiments.framework.findings import SCALES, Findings
 from sgdsim.experiments.framework.report import build_report
-from sgdsim.experiments.framework.write import write
+from sgdsim.experiments.framework.write import check_writing, write
 
 
 class Experiment(NamedTuple):
@@ -85,10 +85,13 @@ def run(
 
     Raises:
         ValueError: no such experiment or scale, or it does not take this input.
+        ImportError: something is missing that files need.
     """
     chosen = find(id)
     chosen.check(inputs)
     size = SCALES[_checks.choice("scale", scale, SCALES)]
+    if output is not None:
+        check_writing()
     start = time.perf_counter()
     findings = chosen.function(size, **inputs)
     if output is not None:

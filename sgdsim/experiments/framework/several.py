@@ -50,8 +50,6 @@ def run_several(
     Raises:
         ImportError: matplotlib, xarray or h5netcdf is missing.
     """
-    for module, extra in (("matplotlib", "plots"), ("xarray", "results"), ("h5netcdf", "results")):
-        _checks.need(module, extra)  # asked now: what was computed must not be lost when it is written
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, len(ids)) if scale == "smoke" and jax.default_backend() == "cpu" else 1
     if jax.process_count() > 1:  # every process of a cluster must run the same experiment at the same time

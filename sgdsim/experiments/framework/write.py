@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+def check_writing() -> None:
+    """Ask for what files need, before anything is computed that would be lost.
+
+    Raises:
+        ImportError: matplotlib, xarray or h5netcdf is missing.
+    """
+    for module, extra in (("matplotlib", "plots"), ("xarray", "results"), ("h5netcdf", "results")):
+        _checks.need(module, extra)
+
+
 def write(
     findings: Findings, folder: str | Path, *, id: str, title: str, reference: str, scale: str, seconds: float
 ) -> Path:
@@ -94,13 +104,9 @@ def to_dataset(findings: Findings, attributes: Mapping[str, object]) -> xr.Datas
     """Return the data of an experiment as an `xarray.Dataset`.
 
     Raises:
-        ImportError: xarray or h5netcdf is missing.
+        ImportError: xarray is missing.
     """
-    try:
-        import h5netcdf  # noqa: F401
-        import xarray as xr
-    except ImportError as missing:
-        raise ImportError("writing NetCDF needs xarray and h5netcdf; pip install 'sgdsim[results]'") from missing
+    xr = _checks.need("xarray", "results")
     coordinates = {name: v for name, v in findings.data.items() if v[0] == (name,)}
     variables = {name: v for name, v in findings.data.items() if name not in coordinates}
     return xr.Dataset(variables, coordinates, dict(attributes))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgdsim import _checks
 from sgdsim.experiments.framework.networks import Digits, classes
 from sgdsim.problems import FlaxNetwork
 
@@ -19,9 +20,16 @@ WIDTHS = {"smoke": (16, 12), "laptop": (64, 32), "full": (128, 64)}
 
 
 def three_layers(widths: tuple[int, int], data: Digits) -> FlaxNetwork:
-    """Return ReLU layers of these widths and a linear one with 10 logits; pixels in [-1, 1], cross-entropy."""
+    """Return ReLU layers of these widths and a linear one with a logit a class; pixels in [-1, 1], cross-entropy.
+
+    Raises:
+        ValueError: there are fewer than 512 training images, of which passes of all batch sizes are made.
+    """
     from flax import linen as nn
 
+    if len(data.train) < TRAINED:
+        raise _checks.error("data", f"{len(data.train)} training images", f"at least {TRAINED} of them",
+                            "fig1_left, fig1_middle and fig1_right take fewer")
     module = nn.Sequential((nn.Dense(widths[0]), nn.relu, nn.Dense(widths[1]), nn.relu, nn.Dense(classes(data))))
     return FlaxNetwork(module, 2 * data.train - 1, data.train_labels, "cross_entropy",
                        test_features=2 * data.test - 1, test_targets=data.test_labels)  # fmt: skip

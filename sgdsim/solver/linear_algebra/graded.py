@@ -9,7 +9,6 @@ from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 
 _ALIKE = 1e3  # scales of parameters that differ less cost `eigh` no more than three digits
-_APART = 1e5  # scales beyond which a singular matrix has no eigenvector that can be told from rounding
 
 
 def graded_eigh(h: Matrix) -> tuple[Vector, Matrix]:
@@ -37,10 +36,7 @@ def graded_eigh(h: Matrix) -> tuple[Vector, Matrix]:
         return values, vectors
     factor = _cholesky(h / np.outer(scales, scales))
     if factor is None:
-        if scales.max() > _APART * scales.min():
-            raise _checks.error("hessian", scales.max() / scales.min(),
-                                f"at most {_APART:g}, the ratio of the scales of the parameters, where it is singular",
-                                "standardize the columns of the features, or drop what depends on others")
+        _checks.scales_of_singular("hessian", scales)
         values, vectors = np.linalg.eigh(h)
         return values, vectors
     # joba=0 is 'C': columns of any scale, none of them taken for noise
@@ -49,6 +45,17 @@ def graded_eigh(h: Matrix) -> tuple[Vector, Matrix]:
         raise _checks.NotConverged("the Jacobi rotations of a graded Hessian did not converge", vectors)
     order = np.argsort(singular)
     return (singular[order] * (work[0] / work[1])) ** 2, vectors[:, order]
+
+
+def own_scales(h: Matrix, values: Vector, vectors: Matrix) -> Vector:
+    """What each eigenvalue of h is small against: the curvature of the parameters it mixes, or the largest of all.
+
+    The largest where h has an eigenvalue of 0 or below: then digits of it are lost in every direction.
+    """
+    if values[0] > 0:
+        own: Vector = np.square(vectors).T @ np.abs(np.diag(h))
+        return own
+    return np.full(len(values), np.abs(values).max())
 
 
 def _cholesky(matrix: Matrix) -> Matrix | None:

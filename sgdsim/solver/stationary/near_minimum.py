@@ -15,7 +15,7 @@ from sgdsim.problems import FlaxNetwork, FromLoss, check_sampling
 from sgdsim.problems.parts.example_losses import ExampleLosses
 from sgdsim.solver.laws.example_losses import DifferentiatedLosses
 from sgdsim.solver.laws.table import law_of
-from sgdsim.solver.linear_algebra.graded import graded_eigh
+from sgdsim.solver.linear_algebra.graded import graded_eigh, own_scales
 from sgdsim.solver.manifold.derivatives import expand
 from sgdsim.solver.noise.factor import factor_of
 from sgdsim.solver.stationary.heavy_ball import stationary_covariance
@@ -155,8 +155,7 @@ def covariance_near_minimum(
     full = at.hessian + gamma * np.eye(len(at.w))
     values, vectors = graded_eigh(full)
     _check_minimum(at, gamma, values, vectors)
-    own = np.square(vectors).T @ np.abs(np.diag(full)) if values[0] > 0 else values.max()
-    basis = vectors[:, values > _FLAT * own]
+    basis = vectors[:, values > _FLAT * own_scales(full, values, vectors)]
     p = np.eye(len(at.w)) if optimizer.preconditioner is None else as_matrix(optimizer.preconditioner, len(at.w))
     rate = float(optimizer.learning_rate) * p @ basis
     inside = basis.T @ rate

@@ -25,6 +25,7 @@ from sgdsim.solver.whole_run.schedules import Family, Plan, families, knots, siz
 
 _ITERATIONS = 60
 _PEAKS = 2.0 ** np.arange(1, -18, -1)  # over the largest curvature: tried for each shape before the descent
+_ROUNDING = 1e-30  # of the loss at the start: a run without noise may end at the minimum itself
 _WORST = 50.0  # of log(loss / loss at the start); beyond, a run counts as diverged
 
 Score = Callable[[Plan], tuple[Array, Plan]]
@@ -228,7 +229,7 @@ def _scored(problem: LinearProblem, base: SGD, steps: int, start: np.ndarray) ->
         momentum = None if base.momentum is None else lambda t: plan.momentum
         optimizer = dataclasses.replace(base, learning_rate=lambda t: plan.rate[t], momentum=momentum)
         loss = run_law(problem, optimizer, batch_size=plan.size, steps=steps, initial=start).test_loss
-        return jnp.log(loss[-1] / loss[0] + 1e-300)
+        return jnp.log(loss[-1] / loss[0] + _ROUNDING)
 
     return jax.jit(jax.value_and_grad(score))
 

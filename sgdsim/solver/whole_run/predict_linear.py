@@ -17,7 +17,7 @@ from sgdsim._types import Vector
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems import Problem, check_sampling
 from sgdsim.solver.correlations import Process
-from sgdsim.solver.linear_algebra.graded import graded_eigh
+from sgdsim.solver.linear_algebra.graded import graded_eigh, own_scales
 from sgdsim.solver.noise.factor import factor_of
 from sgdsim.solver.prediction import Prediction
 from sgdsim.solver.whole_run.bisection import largest
@@ -138,9 +138,8 @@ def _resting(problem: LinearProblem, steps: Sequence[Affine]) -> tuple[np.ndarra
     """
     hessian = np.asarray(problem.hessian())
     values, vectors = graded_eigh(hessian)
-    own = np.square(vectors).T @ np.abs(np.diag(hessian)) if values[0] > 0 else np.abs(values).max()
     with jax.enable_x64(True):
-        flat = np.abs(values) <= _FLAT * own
+        flat = np.abs(values) <= _FLAT * own_scales(hessian, values, vectors)
         if not flat.any():
             return None
         if len(steps) > 1 or steps[0].a.ndim > 2:
