@@ -11,8 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike, DTypeLike
 
-from sgdsim import _checks
-
 Vector = Float[np.ndarray, "D"]
 Matrix = Float[np.ndarray, "D D"]
 # Chains sit on the last axis, so that arithmetic over them vectorises: parameters are (D, chains).
@@ -23,21 +21,6 @@ T = TypeVar("T")
 # An array of the library it is given: code that is written once for NumPy in float64 and for JAX.
 ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 AnyArray = np.ndarray | jax.Array
-
-
-def traced(argument: str, function: Callable[..., object], *given: object, wanted: str, remedy: str) -> Any:
-    """The shapes of what a user's function makes of such arrays; nothing is computed.
-
-    Raises:
-        ValueError: JAX cannot trace it.
-    """
-    try:
-        return jax.eval_shape(function, *given)
-    except Exception as failed:
-        named = getattr(function, "func", function)
-        name = getattr(named, "__name__", type(named).__name__)
-        said = str(failed).split("\n", 1)[0][:160]
-        raise _checks.error(argument, name, f"{wanted} that JAX can trace ({said})", remedy) from failed
 
 
 def is_array(value: object) -> bool:

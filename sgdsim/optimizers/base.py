@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._specs import spec
-from sgdsim._types import Params, Schedule, traced
+from sgdsim._types import Params, Schedule
 from sgdsim.problems.base import Problem
+from sgdsim.problems.parts.traced import traced
 
 _LOOKED = 1000  # steps at which a schedule is tried
 

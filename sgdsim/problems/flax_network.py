@@ -19,6 +19,7 @@ from sgdsim.problems.parts.example_losses import ExampleLosses
 from sgdsim.problems.parts.flax_modules import Network, numbers_per_example, output_shape, read_module
 from sgdsim.problems.parts.network_losses import LossFunction, check_targets, find_loss, flipped
 from sgdsim.problems.parts.residuals import NOISE_LAWS
+from sgdsim.problems.parts.traced import traced
 
 
 @spec
@@ -202,11 +203,8 @@ def _check_function(loss: str | LossFunction, output: tuple[int, ...], y: np.nda
         return
     kind = jax.dtypes.canonicalize_dtype(y.dtype)  # as JAX will see it
     shapes = jax.ShapeDtypeStruct(output, jnp.float32), jax.ShapeDtypeStruct(y.shape[1:], kind)
-    try:
-        made = jax.eval_shape(loss, *shapes)
-    except (TypeError, ValueError) as failed:
-        allowed = f"applicable to a prediction of shape {output} and a target of shape {y.shape[1:]} ({failed})"
-        raise _checks.error("loss", getattr(loss, "__name__", loss), allowed, "it takes ONE example") from failed
+    made = traced("loss", loss, *shapes, wanted=f"a function of a prediction of shape {output} and a target of shape "
+                  f"{y.shape[1:]}", remedy="it takes ONE example")
     if getattr(made, "shape", None) != ():
         raise _checks.error("loss", loss, f"a function with a scalar value (got {made})",
                             "sum over outputs: the mean over examples is taken later")

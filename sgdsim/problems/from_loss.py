@@ -15,6 +15,7 @@ from sgdsim import _checks
 from sgdsim._specs import data, set_field, spec, static, summary
 from sgdsim._types import AnyArray
 from sgdsim.problems.parts.example_losses import ExampleLosses
+from sgdsim.problems.parts.traced import traced
 
 _TRIED = 64  # examples whose loss is computed at the start
 
@@ -132,11 +133,9 @@ def _shapes(w: AnyArray, x: AnyArray, y: AnyArray) -> tuple[jax.ShapeDtypeStruct
 def _check_loss(example_loss: ExampleLoss, w: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     arguments = _shapes(w, x, y)
     name = getattr(example_loss, "__name__", example_loss)
-    try:
-        made = jax.eval_shape(example_loss, *arguments)
-    except (TypeError, ValueError, IndexError) as failed:
-        allowed = "applicable to w, x, y of shapes {}, {}, {} ({})".format(*(a.shape for a in arguments), failed)
-        raise _checks.error("example_loss", name, allowed, "it takes ONE example") from failed
+    shapes = ", ".join(str(a.shape) for a in arguments)
+    made = traced("example_loss", example_loss, *arguments, wanted=f"a function of w, x, y of shapes {shapes}",
+                  remedy="it takes ONE example")
     if getattr(made, "shape", None) != () or not jnp.issubdtype(made.dtype, jnp.floating):
         raise _checks.error("example_loss", name, f"a function with one real number as value (got {made})",
                             "sum over outputs: the mean over examples is taken later")

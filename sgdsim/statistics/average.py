@@ -14,8 +14,8 @@ from jaxtyping import Array
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
-from sgdsim._types import traced
 from sgdsim.problems.base import Problem
+from sgdsim.problems.parts.traced import traced
 from sgdsim.statistics.base import Measurement, add, grouped_mean
 
 _TOGETHER = 64  # chains side by side

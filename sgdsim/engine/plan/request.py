@@ -13,12 +13,12 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import traced
 from sgdsim.engine.plan.schedule import default_thin
 from sgdsim.optimizers import Optimizer, check_optimizer, check_schedules
 from sgdsim.optimizers.base import AdaptiveOptimizer
 from sgdsim.problems import Problem
 from sgdsim.problems.parts.linear_layers import LinearLayers
+from sgdsim.problems.parts.traced import traced
 from sgdsim.statistics import Average, GradientNoise, LargestDeviations, Losses, Moments, ProductMoments, Statistic
 
 # Beyond it the D x D sums of every group would outgrow the chains themselves.
