@@ -99,6 +99,8 @@ OPTIMIZERS = {
     "adam-e": lambda: ss.AdamE(0.01, exponent=0.3),
     "adam-mini": lambda: ss.AdamMini(0.01, [[0, 2], [1]]),
     "adalayer": lambda: ss.Adalayer(0.01, [2, 1], bias_correction=False),
+    "ada-sgd": lambda: ss.AdaSGD(0.01),
+    "adafactor": lambda: ss.Adafactor(0.01, [(1, 2), (1,)]),
     "adaptive": lambda: ss.AdaptiveGradient(0.01),
     "adaptive-functions": lambda: ss.AdaptiveGradient(0.01, half, gentle, b1=0.9, bias_correction=True),
 }
