@@ -196,7 +196,7 @@ TABLE = {name: (make, use_problem) for name, make in PROBLEMS.items()}
 TABLE |= {name: (make, use_optimizer) for name, make in OPTIMIZERS.items()}
 TABLE |= {name: (make, use_statistic) for name, make in STATISTICS.items()}
 TABLE |= {f"scaling-{name}": (lambda name=name: OPTIMIZERS[name]().S, lambda S: S(several(3) ** 2))
-          for name in ("adam", "adam-e")}  # fmt: skip
+          for name in ("adam", "adam-e", "adafactor")}  # fmt: skip
 TABLE |= {"block-mean": (lambda: OPTIMIZERS["adam-mini"]().V, lambda V: V(several(3) ** 2))}
 TABLE |= dict(kernels()) | dict(moments())
 every_spec = pytest.mark.parametrize("name", TABLE)
