@@ -142,10 +142,10 @@ def diagonal_network(scale: Scale) -> Findings:
         short, kinds = lines[: -plan.long], plan.methods[: -plan.long]
         paper = [line for line, method in zip(short, kinds, strict=True) if not method.family]
         family = [line for line, method in zip(short, kinds, strict=True) if method.family]
-        for axis, part, title in ((ax[0, 0], paper, "one number of steps"),
+        for axis, part, title in ((ax[0, 0], [*least.items(), *paper], "one number of steps"),
                                   (ax[0, 1], [paper[-3], paper[-2], *family], "exponents, SGD and Adam"),
-                                  (ax[0, 2], lines[-plan.long :], "run longer")):
-            points(least | dict(part), ax=axis, xlabel="examples n", ylabel="‖w − w*‖²", log="y", title=title)
+                                  (ax[0, 2], [*least.items(), *lines[-plan.long :]], "run longer")):
+            points(dict(part), ax=axis, xlabel="examples n", ylabel="‖w − w*‖²", log="y", title=title)
             axis.axhline(RECOVERED, color=GUIDE, linewidth=0.9, zorder=1)
             axis.set_xticks(plan.examples)
             axis.set_ylim(FLOOR / 2, 3 * max(plan.sparsity, 1))
