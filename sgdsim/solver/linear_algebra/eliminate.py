@@ -5,6 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array
 
+# Rows are exchanged where the pivot gains so much, not at a tie, which symmetry makes common: XLA may compute the
+# condition twice, with roundings that differ, and one row would stand twice.
+_CLEARLY = 1.7320508
+
 
 def eliminate(matrix: Array, right: Array) -> Array:
     """X with A X = Y for every system along the trailing axes, by Gauss with row exchanges.
@@ -21,7 +25,7 @@ def eliminate(matrix: Array, right: Array) -> Array:
                                  jnp.broadcast_to(right, (n, *shape))[:, None]], axis=1))
     for p in range(n):
         for r in range(p + 1, n):
-            swap = jnp.abs(rows[r][0]) > jnp.abs(rows[p][0])
+            swap = jnp.abs(rows[r][0]) > _CLEARLY * jnp.abs(rows[p][0])
             rows[p], rows[r] = jnp.where(swap, rows[r], rows[p]), jnp.where(swap, rows[p], rows[r])
         pivot = rows[p][1:] / rows[p][0]
         rows = [row[1:] - row[0] * pivot if r != p else pivot for r, row in enumerate(rows)]

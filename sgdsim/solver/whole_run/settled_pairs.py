@@ -90,7 +90,7 @@ def settled_pairs(
 
 
 def _mean(step: Affine, law: GradientLaw, f: Array) -> Array:
-    """m with (I - F) m = c - B h, in eigenvectors."""
+    """M with (I - F) m = c - B h, in eigenvectors."""
     source = move_mean(step, law.hessian, law.pull, jnp.zeros(f.shape[1:]))
     return jax.lax.custom_linear_solve(
         lambda m: m - act(step, law.hessian, m), source,
@@ -120,7 +120,8 @@ def _general(law: GradientLaw, variance: Array) -> tuple[Linear, Linear]:
 @jax.custom_batching.custom_vmap
 def _dense(variance: Array, matrix: Array, y: Array) -> Array:
     """X with (I - S A) X = Y. Many of them are solved in portions: large batches of LAPACK hang in jaxlib 0.10 on a
-    machine of two cores, each solver waiting for the other's threads."""
+    machine of two cores, each solver waiting for the other's threads.
+    """
     return jnp.linalg.solve(jnp.eye(len(y)) - variance[:, None] * matrix, y)
 
 
@@ -172,7 +173,7 @@ def _shares(law: GaussianLaw, variance: Array) -> tuple[Array, Array, Array]:
 
 
 def iterate(whole: Linear, y: Array) -> Array:
-    """x with whole(x) = y by GMRES; the second round refines."""
+    """X with whole(x) = y by GMRES; the second round refines."""
     x = jnp.zeros_like(y)
     for _ in range(2):
         x = x + jax.scipy.sparse.linalg.gmres(whole, y - whole(x), tol=1e-9, restart=60, maxiter=10)[0]
