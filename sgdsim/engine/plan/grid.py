@@ -64,10 +64,9 @@ def combinations(
         sizes = [check_batch_sizes(problem, b, request.steps, sampling) for b in listed]
         said = [int(size[0]) if len(size) == 1 else size.tolist() for size, _ in sizes]
         first = "batch_size" if all(isinstance(b, int) for b in said) else "schedule"
-        axes = {first: list(range(len(said)))} | {
-            name: [_number(known, name, value) for value in check_axis(name, given, zip)]
-            for name, given in values.items()
-        }
+        axes: dict[str, list[float]] = {first: list(range(len(said)))}
+        for name, given in values.items():
+            axes[name] = [_number(known, name, value) for value in check_axis(name, given, zip)]
         settings = _side_by_side(axes, said) if zip else [
             dict(builtins.zip(axes, point, strict=True)) for point in itertools.product(*axes.values())
         ]
@@ -80,7 +79,7 @@ def combinations(
         points = tuple(Point(distinct.index(kernel[row]), k, said[row], sizes[row][1], optimizers[k])
                        for k, row in enumerate(rows))
         if first == "batch_size":
-            axes[first] = said
+            axes[first] = [b for b in said if isinstance(b, int)]
         return Grid([sizes[k][0] for k in distinct], points[0].sampling, optimizers, points, axes)
 
     return make
@@ -139,8 +138,9 @@ def _side_by_side(axes: dict[str, list[float]], sizes: list[int | list[int]]) ->
     count = max(map(len, axes.values()))
     for name, values in axes.items():
         if len(values) not in (1, count):
-            what = ("batch_size", sizes) if name in ("batch_size", "schedule") else (name, values)
-            raise _checks.error(*what, f"one value or {count}, with zip=True", "give all lists the same length")
+            of_sizes = name in ("batch_size", "schedule")
+            raise _checks.error("batch_size" if of_sizes else name, sizes if of_sizes else values,
+                                f"one value or {count}, with zip=True", "give all lists the same length")
     return [{name: values[i % len(values)] for name, values in axes.items()} for i in range(count)]
 
 

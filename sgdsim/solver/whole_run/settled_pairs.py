@@ -43,11 +43,11 @@ def settled_pairs(
         commutes: whether the covariance of Gaussian inputs commutes with the Hessian: C_1 is then explicit.
     """
     d, k, fixed = len(law.pull), len(step.a), jax.lax.stop_gradient(step)
-    explicit = commutes and isinstance(law, GaussianLaw)
     parallel = law.second_moment if commutes and isinstance(law, GaussianLaw) else law.hessian
     basis = jnp.linalg.eigh(jax.lax.stop_gradient(parallel))[1]
     law = law.rotated(basis)
-    held = jax.lax.stop_gradient(law)
+    held: GradientLaw = jax.lax.stop_gradient(law)
+    explicit = held if commutes and isinstance(held, GaussianLaw) else None
     curvatures = jnp.diag(held.hessian)
     flat = is_flat(fixed, curvatures)
     f = modes(fixed, jnp.where(flat, 1.0, curvatures))
@@ -60,7 +60,8 @@ def settled_pairs(
 
     enters = jnp.outer(fixed.b, fixed.b).ravel()[:, None, None]
     response = respond(enters)
-    feedback, close = (_explicit if explicit else _general)(held, response[0, 0])
+    variance = response[0, 0]
+    feedback, close = _explicit(explicit, variance) if explicit else _general(held, variance)
 
     def solve(q: Array, transposed: bool) -> Array:
         at = (q + q.transpose(0, 3, 4, 1, 2)).transpose(1, 3, 0, 2, 4).reshape(k * k, -1, d, d)[..., i, j] / 2
@@ -84,7 +85,7 @@ def settled_pairs(
         jax.vmap(residual), jax.vmap(lambda c: kick(step, c))(noises),
         lambda _, y: solve(y, False), lambda _, y: solve(y, True),
     )  # fmt: skip
-    settles = _explicitly(held, response[0, 0]) if explicit else _positive(jax.lax.stop_gradient(found[1, 0, :, 0]))
+    settles = _explicitly(explicit, variance) if explicit else _positive(jax.lax.stop_gradient(found[1, 0, :, 0]))
     covariance = jnp.einsum("da,iajb,eb->idje", basis, found[0], basis)
     return mean @ basis.T, covariance, settles & is_stable(fixed, curvatures, growth)
 
