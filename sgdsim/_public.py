@@ -31,12 +31,14 @@ from sgdsim.estimators import PolynomialFit as PolynomialFit
 from sgdsim.estimators import fit_polynomial as fit_polynomial
 from sgdsim.kernels import Kernel as Kernel
 from sgdsim.optimizers import SGD as SGD
+from sgdsim.optimizers import Adafactor as Adafactor
 from sgdsim.optimizers import Adalayer as Adalayer
 from sgdsim.optimizers import Adam as Adam
 from sgdsim.optimizers import AdamE as AdamE
 from sgdsim.optimizers import AdamMini as AdamMini
 from sgdsim.optimizers import AdamW as AdamW
 from sgdsim.optimizers import AdaptiveGradient as AdaptiveGradient
+from sgdsim.optimizers import AdaSGD as AdaSGD
 from sgdsim.optimizers import DampedNewton as DampedNewton
 from sgdsim.optimizers import NaturalGradient as NaturalGradient
 from sgdsim.optimizers import Optimizer as Optimizer
@@ -56,6 +58,7 @@ from sgdsim.problems import TwoLayerLinear as TwoLayerLinear
 from sgdsim.references import cite as cite
 from sgdsim.results import GradientVarianceResult as GradientVarianceResult
 from sgdsim.results import Result as Result
+from sgdsim.results import RunState as RunState
 from sgdsim.results import SweepResult as SweepResult
 from sgdsim.results import load as load
 from sgdsim.solver.predict import predict as predict

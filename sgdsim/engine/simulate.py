@@ -19,7 +19,7 @@ from sgdsim.engine.run.assemble import assemble
 from sgdsim.engine.run.loop import run
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems import BatchSizes, Problem
-from sgdsim.results import Result
+from sgdsim.results import Result, RunState
 from sgdsim.statistics import Statistic
 
 
@@ -45,6 +45,8 @@ def simulate(
     target_stderr: float | Mapping[str, float] | None = None,
     control_variate: bool = False,
     keep_groups: bool | None = None,
+    initial_state: RunState | optax.OptState | None = None,
+    keep_state: bool = False,
 ) -> Result:
     """Run independent training runs and measure where they settle.
 
@@ -80,6 +82,12 @@ def simulate(
             of theory against simulation alone leave it off.
         keep_groups: whether to keep what `result.derive` needs of 64 independent groups of chains: their totals, then
             every quantity without each of them. None is yes where that takes at most 64 MiB.
+        initial_state: `state` of a run of equally many chains: weights, optimizer and sampling go on from there, and
+            with the same seed the run is to the last bit the one that never stopped. Or a state of the
+            optimizer alone, as its `as_optax().init` makes it for one chain, for all chains. `record`,
+            `burn_in` and schedules of batch sizes count from the first step of this call.
+        keep_state: whether `result.state` is kept: weights, optimizer (m, v, count of Adam) and sampling of every
+            chain.
 
     Returns:
         A `Result`; diverged chains are counted there and leave the statistics at the step they diverge.
@@ -104,6 +112,7 @@ def simulate(
         problem, optimizer, grid, chains=chains, steps=steps, burn_in=burn_in, seed=seed, statistics=statistics,
         initial=initial, record=record, dtype=dtype, devices=devices, checkpoint=checkpoint, progress=progress,
         passes=passes, target_stderr=target_stderr, control_variate=control_variate,
+        initial_state=initial_state, keep_state=keep_state,
     )
     ensemble = run(plan)
     result = assemble(ensemble, 0, keep_groups)

@@ -1,5 +1,8 @@
 """Optimizers: one family a file, each a description that becomes an optax transformation."""
 
+from sgdsim.optimizers.ada_sgd import AdaSGD as AdaSGD
+from sgdsim.optimizers.adafactor import Adafactor as Adafactor
+from sgdsim.optimizers.adafactor import mixes_parameters as mixes_parameters
 from sgdsim.optimizers.adalayer import Adalayer as Adalayer
 from sgdsim.optimizers.adam import Adam as Adam
 from sgdsim.optimizers.adam_e import AdamE as AdamE

@@ -195,7 +195,7 @@ def check_optimizer(
                 raise _checks.error(name, p, f"of dimension {dimension} like the problem (got {p.shape})",
                                     "give it one row and column for each parameter")
         if getattr(optimizer, "dimension", dimension) != dimension:
-            name = "blocks" if hasattr(optimizer, "blocks") else "layers"
+            name = next(n for n in ("blocks", "layers", "shapes") if hasattr(optimizer, n))
             raise _checks.error(name, getattr(optimizer, name),
                                 f"of {dimension} parameters in all, like the problem",
                                 "give every parameter one block")

@@ -8,6 +8,7 @@ import numbers
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _DECIMAL_COMMA = r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*"
 _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*"
 _POINTS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
 _SHORT = r"[+-]?\d{1,3}"
+_CODE = r"\s*[+-]?0\d+\s*"
 _POINTED = r"\s*[+-]?\d*\.\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
 # A float32 constant read as float64 varies by this share of its size.
 _ROUNDING = 2.0**-23
@@ -74,6 +76,11 @@ def _read_csv(path: Path) -> Any:
             names = [str(name).strip() for name in first.iloc[0]]
             _check_names(names)
             frame = pd.read_csv(io.StringIO(text), **options)
+            whole = frame.select_dtypes("integer").columns
+            if len(whole):  # of them pandas has dropped leading zeros
+                as_text = pd.read_csv(io.StringIO(text), dtype=str, usecols=list(whole), **options)
+                for name in whole:
+                    _check_no_codes(as_text[name], str(name))
             if separator != ",":
                 as_text = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **options)
                 if _decimal_commas(path, frame):
@@ -147,6 +154,14 @@ def _decimal_commas(path: Path, frame: Any) -> bool:
     return True
 
 
+def _check_no_codes(cells: Iterable[object], name: str) -> None:
+    """Refuse 007: it names something, and does not count."""
+    codes = [cell for cell in cells if isinstance(cell, str) and re.fullmatch(_CODE, cell)]
+    if codes:
+        raise _checks.error(f"table column {name!r}", codes[0], "of numbers, which do not begin with 0",
+                            "drop a column of identifiers; numbers are written without leading zeros")
+
+
 def _check_no_points(frame: Any) -> None:
     """Refuse numbers with a point in a file whose numbers have decimal commas: it is a mark of thousands, or a slip."""
     for name in frame.columns:
@@ -205,11 +220,17 @@ def _check_target(target: str, columns: list[str]) -> None:
 def _numeric(column: Any, name: str) -> np.ndarray:
     pd = _checks.need("pandas", "data")
     # pandas would count nanoseconds or periods, or drop the imaginary part.
-    counted = [type(cell).__name__ for cell in column[~column.isna()] if not isinstance(cell, str | numbers.Number)
+    kind = getattr(column.dtype, "kind", "O")
+    cells = [] if kind in "biuf" else list(column[~column.isna()])
+    counted = [type(cell).__name__ for cell in cells if not isinstance(cell, str | numbers.Number | np.bool_)
                or isinstance(cell, complex | np.timedelta64)]
-    if getattr(column.dtype, "kind", "O") in "mMc" or counted:
+    if kind in "mMc" or counted:
         raise _checks.error(f"table column {name!r}", counted[0] if counted else str(column.dtype),
                             "a column of real numbers", "turn dates into numbers, such as days since the first")
+    _check_no_codes(cells, name)
+    if len({isinstance(cell, bool | np.bool_) for cell in cells}) > 1:
+        raise _checks.error(f"table column {name!r}", "a mixture of True or False and others", "of one kind",
+                            "write 0 and 1, and fill or drop missing cells")
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:

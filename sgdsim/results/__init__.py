@@ -6,4 +6,5 @@ from sgdsim.results.groups import Groups as Groups
 from sgdsim.results.load import load as load
 from sgdsim.results.result import Quantity as Quantity
 from sgdsim.results.result import Result as Result
+from sgdsim.results.run_state import RunState as RunState
 from sgdsim.results.sweep_result import SweepResult as SweepResult

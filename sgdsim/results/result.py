@@ -19,6 +19,7 @@ from sgdsim.results.dataset import Variable, arrays_of, variable
 from sgdsim.results.derive import Function, jackknifed
 from sgdsim.results.groups import Groups
 from sgdsim.results.html import origin, quantity_rows
+from sgdsim.results.run_state import RunState
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,6 +67,7 @@ class Result:
         tail_seen: how many (chain, measured step) pairs `tail` holds the largest of.
         groups: every quantity without each of up to 64 independent groups of chains, for `derive`; None where they
             would take more than 64 MiB, or were dropped (`keep_groups` of `simulate`).
+        state: a `RunState` to go on from, with `keep_state=True` of `simulate`; files do not hold it.
     """
 
     quantities: Mapping[str, Quantity]
@@ -82,6 +84,7 @@ class Result:
     tail_group: np.ndarray | None = None
     tail_seen: float | None = None
     groups: Groups | None = None
+    state: RunState | None = None
 
     def __getattr__(self, name: str) -> Any:
         """What was measured, `result.covariance` say, and what a user's own statistic is called."""

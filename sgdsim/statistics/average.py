@@ -187,32 +187,41 @@ class HessianTrace(_Average):
 
     def measure(self, problem: Problem, w: Array) -> list[Array]:
         """The mean over the probes."""
-        # The bits of the weights, scattered by a hash, are the seed: other weights, other signs.
-        bits = jax.lax.bitcast_convert_type(w.astype(jnp.float32), jnp.uint32)
-        seed = jnp.bitwise_xor.reduce(bits * (2 * jnp.arange(len(w), dtype=jnp.uint32) + 1))
-        signs = jax.random.rademacher(jax.random.key(seed), (self.probes, len(w)), w.dtype)
-        slope = jax.grad(problem.loss)
-        return [jnp.mean(jax.lax.map(lambda z: jnp.vdot(z, jax.jvp(slope, (w,), (z,))[1]), signs))]
+        return [hutchinson(problem, w, self.probes).sum()]
+
+
+def hutchinson(problem: Problem, w: Array, probes: int) -> Array:
+    """Estimates of the Hessian's diagonal (D,): the mean of z H z, entry by entry, over vectors of random signs z."""
+    # The bits of the weights, scattered by a hash, are the seed: other weights, other signs.
+    bits = jax.lax.bitcast_convert_type(w.astype(jnp.float32), jnp.uint32)
+    seed = jnp.bitwise_xor.reduce(bits * (2 * jnp.arange(len(w), dtype=jnp.uint32) + 1))
+    signs = jax.random.rademacher(jax.random.key(seed), (probes, len(w)), w.dtype)
+    slope = jax.grad(problem.loss)
+    return jax.lax.map(lambda z: z * jax.jvp(slope, (w,), (z,))[1], signs).mean(axis=0)
 
 
 @spec
 class Curvature(_Average):
     r"""Tr Diag(H)^p of the Hessian of the loss, as `curvature_p`: at p = 1 what SGD flattens, at 1/2 what Adam does.
 
-    The diagonal is exact, of D Hessian-vector products; negative entries count as 0.
+    The diagonal is exact, of D Hessian-vector products, or Hutchinson's estimate of it, of `probes` products; negative
+    entries count as 0. An estimate with noise is biased at p other than 1, by a term that falls like 1/probes.
 
     Args:
         powers: p > 0, one or several.
+        probes: how many vectors of signs for each chain and step; None takes the exact diagonal.
 
     Raises:
-        ValueError: a power is not positive.
+        ValueError: a power is not positive, or `probes` is out of range.
     """
 
     powers: tuple[float, ...] = static(default=(1.0, 0.5))
+    probes: int | None = static(default=None)
 
     def __post_init__(self) -> None:
         given = [_checks.positive("powers", p) for p in _checks.sequence("powers", self.powers)]
-        set_field(self, powers=tuple(given))
+        probes = None if self.probes is None else _checks.integer("probes", self.probes)
+        set_field(self, powers=tuple(given), probes=probes)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -221,6 +230,9 @@ class Curvature(_Average):
 
     def measure(self, problem: Problem, w: Array) -> list[Array]:
         """From the diagonal."""
+        if self.probes is not None:
+            diagonal = hutchinson(problem, w, self.probes)
+            return [jnp.sum(jnp.maximum(diagonal, 0.0) ** p if p != 1 else diagonal) for p in self.powers]
         slope = jax.grad(problem.loss)
         unit = jnp.eye(len(w), dtype=w.dtype)
         diagonal = jax.lax.map(lambda e: jnp.vdot(e, jax.jvp(slope, (w,), (e,))[1]), unit, batch_size=_TOGETHER)

@@ -31,6 +31,8 @@ OPTIMIZERS: dict[str, Callable[..., optimizers.Optimizer]] = {
     "AdamE": optimizers.AdamE,
     "AdamMini": optimizers.AdamMini,
     "Adalayer": optimizers.Adalayer,
+    "AdaSGD": optimizers.AdaSGD,
+    "Adafactor": optimizers.Adafactor,
     "DampedNewton": optimizers.DampedNewton,
     "NaturalGradient": optimizers.NaturalGradient,
 }

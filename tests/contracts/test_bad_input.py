@@ -365,6 +365,9 @@ CASES = {
     "blocks empty one": Case(lambda: ss.AdamMini(0.1, [[0], []]), "blocks", ("none empty",)),
     "blocks flat": Case(lambda: ss.AdamMini(0.1, [0, 1]), "blocks", ("list of lists",)),
     "blocks dimension": Case(lambda: simulate(optimizer=ss.AdamMini(0.1, [[0], [1, 2]])), "blocks", ("2 parameters",)),
+    "shapes flat": Case(lambda: ss.Adafactor(0.1, [2, 3]), "shapes", ("(rows, columns)",)),
+    "shapes cube": Case(lambda: ss.Adafactor(0.1, [(2, 3, 4)]), "shapes", ("(rows, columns)",)),
+    "shapes zero": Case(lambda: ss.Adafactor(0.1, [(2, 0)]), "shapes", ("0", ">= 1")),
     "layers zero": Case(lambda: ss.Adalayer(0.1, [2, 0]), "layers", ("0", ">= 1")),
     "layers empty": Case(lambda: ss.Adalayer(0.1, []), "layers", ("list of sizes",)),
     "layers dimension": Case(lambda: predict(optimizer=ss.Adalayer(0.1, [3])), "layers", ("2 parameters",)),
@@ -649,6 +652,10 @@ CASES = {
         "initial", ("manifold of minima",)),
     "slow noise": Case(lambda: manifold.slow_coefficients(ELLIPSE, ELLIPSE.minimum, 0.1), "noise_covariance",
                        ("0.1", "function")),
+    "slow drift": Case(lambda: manifold.slow_coefficients(
+        ELLIPSE, ELLIPSE.minimum, lambda w: np.eye(2), drift=[1.0, 0.0]), "drift", ("function of w",)),
+    "slow drift shape": Case(lambda: manifold.slow_coefficients(
+        ELLIPSE, ELLIPSE.minimum, lambda w: np.eye(2), drift=lambda w: w[:1]), "drift", ("shape (2,)",)),
     "slow step": Case(lambda: manifold.slow_sde(ELLIPSE, ss.SGD(0.1), ELLIPSE.minimum, [1.0], np.diag, step=0.0),
                       "step", ("0.0",)),
     "flow preconditioner": Case(lambda: manifold.flow_to_minimum(ELLIPSE, [1.0, 1.0], [1.0, 0.0]), "preconditioner",

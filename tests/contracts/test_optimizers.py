@@ -69,6 +69,8 @@ TABLE = {
     "adam-e-half": (lambda: ss.AdamE(0.01, exponent=0.5), lambda: optax.adam(0.01)),
     "adam-mini-single": (lambda: ss.AdamMini(0.01, [[2], [0], [1]]), lambda: optax.adam(0.01)),
     "adalayer-single": (lambda: ss.Adalayer(0.01, [1, 1, 1], eps_root=0.1), lambda: optax.adam(0.01, eps_root=0.1)),
+    "adafactor-vector": (lambda: ss.Adafactor(0.01, [(3,)]), lambda: optax.adam(0.01, b1=0.0)),
+    "ada-sgd": (lambda: ss.AdaSGD(0.01), lambda: ss.AdamMini(0.01, [[0, 1, 2]]).as_optax()),
     "adaptive": (lambda: ss.AdaptiveGradient(0.01, b1=0.9, b2=0.99, bias_correction=True),
                  lambda: optax.adam(0.01, b1=0.9, b2=0.99, eps=0.0)),
     "adaptive-rms": (lambda: ss.AdaptiveGradient(0.01, S=lambda v: 1 / (jnp.sqrt(v) + 1e-3), b2=0.9),

@@ -99,6 +99,8 @@ OPTIMIZERS = {
     "adam-e": lambda: ss.AdamE(0.01, exponent=0.3),
     "adam-mini": lambda: ss.AdamMini(0.01, [[0, 2], [1]]),
     "adalayer": lambda: ss.Adalayer(0.01, [2, 1], bias_correction=False),
+    "ada-sgd": lambda: ss.AdaSGD(0.01),
+    "adafactor": lambda: ss.Adafactor(0.01, [(1, 2), (1,)]),
     "adaptive": lambda: ss.AdaptiveGradient(0.01),
     "adaptive-functions": lambda: ss.AdaptiveGradient(0.01, half, gentle, b1=0.9, bias_correction=True),
 }
@@ -194,7 +196,7 @@ TABLE = {name: (make, use_problem) for name, make in PROBLEMS.items()}
 TABLE |= {name: (make, use_optimizer) for name, make in OPTIMIZERS.items()}
 TABLE |= {name: (make, use_statistic) for name, make in STATISTICS.items()}
 TABLE |= {f"scaling-{name}": (lambda name=name: OPTIMIZERS[name]().S, lambda S: S(several(3) ** 2))
-          for name in ("adam", "adam-e")}  # fmt: skip
+          for name in ("adam", "adam-e", "adafactor")}  # fmt: skip
 TABLE |= {"block-mean": (lambda: OPTIMIZERS["adam-mini"]().V, lambda V: V(several(3) ** 2))}
 TABLE |= dict(kernels()) | dict(moments())
 every_spec = pytest.mark.parametrize("name", TABLE)

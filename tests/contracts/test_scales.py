@@ -159,3 +159,41 @@ def test_a_point_off_the_manifold_is_refused_at_any_scale(power):
     scale = 10.0**power
     with pytest.raises(ValueError, match="on the manifold of minima"):
         ss.solver.manifold.tangent_projection(ss.Ellipse(2.0 * scale, scale), [2.0 * scale, 0.1 * scale])
+
+
+@pytest.mark.parametrize("power", [-8, 8])
+def test_slow_motion_in_other_units(power):
+    """A valley whose two directions are measured in units: slow time goes with the fourth power of the unit."""
+    manifold = ss.solver.manifold
+
+    def answers(unit):
+        def valley(w):
+            return 0.5 * (1 + (w[1] / unit) ** 2) * (w[0] / unit) ** 2
+
+        def tube(w):
+            x = w / unit
+            return 0.5 * (x[0] ** 2 + x[1] ** 2 - 1) ** 2 + 0.5 * (2 + x[0]) * x[2] ** 2
+
+        def ring(phase):
+            return unit * jax.numpy.stack([jax.numpy.cos(phase), jax.numpy.sin(phase), 0 * phase])
+
+        path = manifold.label_noise_flow(valley, [0.0, unit], [2.0 * unit**4], learning_rate=1e-9 * unit**2,
+                                         label_noise=1.0)[-1]
+        drift = manifold.phase_drift(tube, ring, learning_rate=0.01 * unit**2, points=8,
+                                     noise_covariance=lambda w: np.diag([0.0, 0.0, 1.0]) / unit**2)
+        with pytest.raises(ValueError, match="made of minima"):
+            manifold.phase_drift(tube, lambda phase: 1.01 * ring(phase), learning_rate=0.01 * unit**2, points=8,
+                                 noise_covariance=lambda w: np.eye(3))
+        return path / unit, drift.speed
+
+    for known, found in zip(answers(1.0), answers(10.0**power), strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-6, atol=1e-12)
+
+
+def test_slow_motion_ends_where_it_settles_however_long_the_time():
+    """Of the ellipse (w1/2)^2 + w2^2 = 1 with the noise of labels: equal sizes of both."""
+    manifold, ellipse = ss.solver.manifold, ss.Ellipse(a=2.0, b=1.0)
+    for time in (1e4, 1e12, 1e20):
+        ends = [manifold.slow_ode(ellipse, ss.SGD(0.02), ellipse.point(1.0), [time]).positions[-1],
+                manifold.label_noise_flow(ellipse, ellipse.point(1.0), [time], learning_rate=1e-3, label_noise=1.0)[-1]]
+        np.testing.assert_allclose(ends, np.sqrt(2), rtol=1e-6)

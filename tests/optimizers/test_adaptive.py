@@ -46,6 +46,17 @@ def layer_mean(squares):
     return np.concatenate([np.broadcast_to(x.mean(axis=0), x.shape) for x in (squares[:3], squares[3:])])
 
 
+def overall(squares):
+    return np.broadcast_to(squares.mean(axis=0), squares.shape)
+
+
+def of_rank_one(v):
+    """Row sums times column sums over the sum, of a 2 x 2 matrix; the published algorithm keeps only the sums."""
+    rows = np.stack([v[0] + v[1], v[2] + v[3]])
+    columns = np.stack([v[0] + v[2], v[1] + v[3]])
+    return np.stack([rows[0] * columns[0], rows[0] * columns[1], rows[1] * columns[0], rows[1] * columns[1]]) / v.sum(0)
+
+
 def mirrored(squares):
     return (squares + squares[::-1]) / 2
 
@@ -65,6 +76,8 @@ RULES = {
     "adam-e-0": (lambda **k: ss.AdamE(RATE, exponent=0, **MOMENTS, **k), same, lambda v: 1 / (1 + EPS)),
     "adam-mini": (lambda **k: ss.AdamMini(RATE, BLOCKS, **MOMENTS, **k), block_mean, root),
     "adalayer": (lambda **k: ss.Adalayer(RATE, [3, 1], **MOMENTS, **k), layer_mean, root),
+    "ada-sgd": (lambda **k: ss.AdaSGD(RATE, **MOMENTS, **k), overall, root),
+    "adafactor": (lambda **k: ss.Adafactor(RATE, [(2, 2)], **MOMENTS, **k), same, lambda v: root(of_rank_one(v))),
     "general": (
         lambda **k: ss.AdaptiveGradient(RATE, V=mirrored, S=lambda v: 1 / (1 + v), b1=B1, b2=B2, **k),
         mirrored,
@@ -121,6 +134,20 @@ def test_a_sweep_over_rates_keeps_blocks():
 
 def test_blocks_must_fit_the_problem():
     problem = ss.LinearRegression([1.0, 0.5])
-    for optimizer in (ss.AdamMini(0.1, [[0, 2], [1]]), ss.Adalayer(0.1, [2, 1])):
+    for optimizer in (ss.AdamMini(0.1, [[0, 2], [1]]), ss.Adalayer(0.1, [2, 1]), ss.Adafactor(0.1, [(2, 2)])):
         with pytest.raises(ValueError, match="of 2 parameters in all"):
             ss.simulate(problem, optimizer, batch_size=2, chains=64, steps=5)
+
+
+def test_what_is_not_elementwise_has_no_theory_that_needs_it():
+    problem, sensing = ss.LinearRegression([1.0, 0.5, 0.2, 0.1], label_noise=0.5), ss.Ellipse(a=2.0, b=1.0)
+    manifold = ss.solver.manifold
+    with pytest.raises(NotImplementedError, match="factored"):
+        ss.predict(problem, ss.Adafactor(0.01, [(2, 2)]), batch_size=2)
+    one_row = ss.Adafactor(0.01, [(1, 2)], b2=0.999)  # of rank one already
+    with pytest.raises(NotImplementedError, match="factored"):
+        manifold.slow_fixed_point(sensing, one_row, sensing.point(1.0))
+    with pytest.raises(NotImplementedError, match="second_moment"):
+        manifold.sharpness(sensing, sensing.point(1.0), one_row)
+    path, adam = (manifold.slow_ode(sensing, o, sensing.point(1.0), [0.1]) for o in (one_row, ss.Adam(0.01)))
+    np.testing.assert_allclose(path.positions, adam.positions, rtol=1e-6)

@@ -47,6 +47,9 @@ def test_names_of_columns_may_be_anything(name, tmp_path):
 
 REFUSED = {
     "thousands": (b'a,y\n"1,234.5",2\n2,4\n', ("row 1, column 'a'", "'1,234.5'", "thousands")),
+    "a code": (b"a,y\n007,2\n012,4\n", ("column 'a' is '007'", "identifiers")),
+    "a code in quotes": (b'a;y\n"1";2\n" 012";4\n', ("column 'a'", "identifiers")),
+    "a code among text": (b"a,y\n007,2\nx12,4\n", ("column 'a' is '007'", "identifiers")),
     "thousands without a point": (b'a,y\n"1,234",2\n2,4\n', ("row 1, column 'a'", "thousands")),
     "apostrophes": (b"a,y\n1'234,2\n2,4\n", ("row 1, column 'a'", "thousands")),
     "decimal comma or thousands": (b"a;y\n1,234;2\n2,345;4\n", ("unambiguous", "'1,234'", "thousands")),
@@ -118,6 +121,16 @@ def test_thousands_of_columns_are_not_all_printed(tmp_path):
 def test_columns_of_a_frame_that_are_no_numbers(column):
     with pytest.raises(ValueError, match="column 'a'"):
         split_table(pd.DataFrame({"a": column, "y": TARGETS}), "y")
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [(["007", "12"], "'007'"), ([True, 2], "of one kind"), ([np.False_, 0.5], "of one kind")]
+)
+def test_cells_of_two_meanings(column, said):
+    with pytest.raises(ValueError, match=f"column 'a' is .*{said}"):
+        split_table(pd.DataFrame({"a": pd.Series(column, dtype=object), "y": TARGETS}), "y")
+    both = pd.DataFrame({"a": pd.Series([True, False], dtype=object), "y": TARGETS})
+    np.testing.assert_array_equal(split_table(both, "y")[0], [[1.0], [0.0]])
 
 
 def test_columns_that_are_numbered(tmp_path):

@@ -44,6 +44,17 @@ def test_curvature_and_its_trace_by_signs(hessians, assert_within_sigma):
     assert result.hessian_trace_stderr == pytest.approx(expected, rel=0.5)
 
 
+@pytest.mark.slow
+def test_powers_of_an_estimated_diagonal(hessians, assert_within_sigma):
+    """At p = 1 without bias; at 1/2 with one that many probes take away."""
+    few, many = (measured(Curvature(powers=[1.0, 0.5], probes=k)) for k in (2, 128))
+    trace = np.trace(hessians, axis1=1, axis2=2)
+    root = np.sqrt(np.maximum(np.diagonal(hessians, axis1=1, axis2=2), 0)).sum(axis=1).mean()
+    assert_within_sigma(many.curvature_1, trace.mean(), many.curvature_1_stderr)
+    bias = [abs(getattr(found, "curvature_0.5") / root - 1) for found in (few, many)]
+    assert bias[1] < 0.02 < bias[0]
+
+
 def test_gradients_and_a_function_of_ones_own():
     result = measured(GradientL1(), NoiseScale(), Average({"size": lambda problem, w: jnp.sum(w**2)}))
     with jax.enable_x64(True):

@@ -6,18 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from sgdsim.engine.plan.devices import place
 from sgdsim.engine.plan.hosts import fetch
-from sgdsim.engine.run.advance import BlockState
 
 
-def named_states(states: BlockState, used: int) -> dict[str, np.ndarray]:
+def named_states(states: PyTree, used: int) -> dict[str, np.ndarray]:
     """The first `used` units; the rest is padding."""
     return {f"state.{i:03d}": _plain(leaf)[:used] for i, leaf in enumerate(jax.tree.leaves(states))}
 
 
-def restored_states(arrays: dict[str, np.ndarray], shapes: BlockState, used: int, mesh: Mesh | None) -> BlockState:
+def restored_states(arrays: dict[str, np.ndarray], shapes: PyTree, used: int, mesh: Mesh | None) -> PyTree:
     """States from a checkpoint, in the layout of these devices; padding repeats the first unit."""
     leaves, structure = jax.tree.flatten(shapes)
     restored = []

@@ -15,9 +15,11 @@ from sgdsim.engine.plan.passes import Pass, Point
 from sgdsim.engine.plan.request import Request
 from sgdsim.engine.plan.schedule import Segment
 from sgdsim.engine.run.advance import Launch, Shared
+from sgdsim.engine.run.run_state import StateLayout
 from sgdsim.kernels import Kernel
 from sgdsim.optimizers import SGD
 from sgdsim.problems import Problem
+from sgdsim.results import RunState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +46,9 @@ class Plan:
         need: bytes that the run needs.
         checkpoint: where and how often states are saved.
         identity: what checkpoints of this run must say.
+        layout: where chains are in what blocks carry, where the last state is kept or the first is given.
+        keep_state: whether the last state is returned.
+        state: what the run goes on from.
         companion: the optimizer of one chain, where a companion of known covariance runs beside each.
     """
 
@@ -67,6 +72,9 @@ class Plan:
     checkpoint: Checkpoint | None = None
     identity: Mapping[str, str] = dataclasses.field(default_factory=dict)
     companion: SGD | None = None
+    layout: StateLayout | None = None
+    keep_state: bool = False
+    state: RunState | None = None
 
     @property
     def padded(self) -> int:

@@ -12,9 +12,10 @@ import optax
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
+from sgdsim import _checks
 from sgdsim.engine.checkpoints.checkpoint import Checkpoint, check_checkpoint
 from sgdsim.engine.checkpoints.files import refuse_other
-from sgdsim.engine.checkpoints.identity import identity, program
+from sgdsim.engine.checkpoints.identity import digest, identity, program
 from sgdsim.engine.plan import budget
 from sgdsim.engine.plan.blocks import plan_blocks
 from sgdsim.engine.plan.coupling import couple_run
@@ -27,9 +28,11 @@ from sgdsim.engine.plan.request import check_request
 from sgdsim.engine.plan.schedule import plan_segments
 from sgdsim.engine.plan.settling import warn_if_short
 from sgdsim.engine.plan.target import check_target, look_times
+from sgdsim.engine.run.run_state import StateLayout, begin_at
 from sgdsim.kernels import scheduled_kernel
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems import Problem
+from sgdsim.results import RunState
 from sgdsim.statistics import Statistic
 
 
@@ -52,6 +55,8 @@ def plan_run(
     passes: int | str | None,
     target_stderr: float | Mapping[str, float] | None,
     control_variate: bool = False,
+    initial_state: object = None,
+    keep_state: bool = False,
 ) -> Plan:
     """Check every argument and decide the rest, before anything is compiled.
 
@@ -60,6 +65,13 @@ def plan_run(
     begun = time.perf_counter()
     request = check_request(problem, optimizer, chains=chains, steps=steps, burn_in=burn_in, seed=seed,
                             statistics=statistics, initial=initial, record=record, dtype=dtype)
+    keep = _checks.flag("keep_state", keep_state)
+    if initial_state is not None or keep:
+        if control_variate:
+            raise _checks.error("control_variate", True, "False where a state is kept or given", "leave it out")
+        if isinstance(initial_state, RunState) and initial is not None:
+            raise _checks.error("initial", initial, "None where initial_state has weights", "leave it out")
+        request = begin_at(request, initial_state)
     grid = make_grid(request)
     simulated, companion = problem, None
     if control_variate:
@@ -77,11 +89,18 @@ def plan_run(
         asked = budget.check_passes(passes, units, target)
         shared = share(simulated, kernels, grid, request)
         launch = launch_of(platform, shared, request)
+        layout = StateLayout(request, shared, blocks) if initial_state is not None or keep else None
+        if isinstance(initial_state, RunState) and not isinstance(points[0].batch_size, int):
+            raise _checks.error("batch_size", "a schedule", "one number where initial_state has a sampler",
+                                "run each batch size on its own")
+        state = layout.check(initial_state) if layout and initial_state is not None else None
         says: dict[str, str] = {}
         if saved is not None:
             where = {"batch_size": points[0].batch_size, **grid.axes, "points": len(points), "sampling": grid.sampling,
                      "target_stderr": target, "name": saved.name,
                      "program": program(shared, request, blocks, launch, saved.name)}
+            if state is not None:
+                where["initial_state"] = digest(state)
             says = identity(request, simulated, platform, where)
             refuse_other(Path(saved.path), says)
         looks = look_times(request) if target else []
@@ -93,4 +112,5 @@ def plan_run(
         problem=problem, request=request, points=points, axes=grid.axes, kernels=kernels, shared=shared, devices=chosen,
         mesh=mesh, blocks=blocks, passes=cut, segments=list(segments), begun=begun, progress=progress, target=target,
         looks=looks, launch=launch, need=need, checkpoint=saved, identity=says, companion=companion,
+        layout=layout, keep_state=keep, state=state,
     )

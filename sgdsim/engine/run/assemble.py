@@ -43,6 +43,7 @@ def assemble(ensemble: Ensemble, point: int, keep_groups: bool | None = None) ->
         final=measured.final,
         snapshots=measured.snapshots,
         provenance=_provenance(ensemble, point),
+        state=ensemble.state,
     )
 
 

@@ -24,6 +24,7 @@ from sgdsim.engine.run.advance import BlockState, Shared, Unit, advance, begin
 from sgdsim.engine.run.collector import Collected, Collector, Finals, Measured, Part, join, named_arrays
 from sgdsim.engine.run.progress import ProgressBar
 from sgdsim.engine.run.stopping import is_reached, largest_errors
+from sgdsim.results import RunState
 
 
 class Ensemble(NamedTuple):
@@ -37,6 +38,7 @@ class Ensemble(NamedTuple):
     relative_stderr: dict[str, float] | None  # of what has a target
     resumed_from: tuple[int, int] | None  # pass and step
     seconds: float
+    state: RunState | None  # after the last step, if asked for
 
 
 class Progress(NamedTuple):
@@ -63,6 +65,7 @@ def run(plan: Plan) -> Ensemble:
         shared = replicate(plan.shared, plan.mesh)
         finals = Finals(plan)
         parts: list[Part] = []
+        carried: list[list[np.ndarray]] = []
         resumed, passes_done, interrupted = None, 0, False
         with ProgressBar(steps * len(plan.passes), "simulate", plan.progress) as bar:
             for number, portion in enumerate(plan.passes):
@@ -78,6 +81,8 @@ def run(plan: Plan) -> Ensemble:
                     interrupted = True
                     break
                 finals.take(portion, ended.at.states)
+                if plan.layout and plan.keep_state:
+                    carried.append(plan.layout.taken(portion, ended.at.states))
                 parts.append(Part(portion, collector, ended.at.collected))
                 done, reached, interrupted = ended.at.done, ended.at.reached, ended.interrupted
                 if ended.resumed_from is not None:
@@ -89,8 +94,11 @@ def run(plan: Plan) -> Ensemble:
         measured = join(plan, parts, finals)
     stopped = "interrupted" if interrupted else "target_stderr reached" if reached else "all steps"
     errors = largest_errors(plan, parts[0].collector, parts[0].collected) if plan.target else None
+    state = None
+    if plan.layout and plan.keep_state and not interrupted:
+        state = plan.layout.joined(carried, finals.params[0], _offset(plan) + done)
     seconds = time.perf_counter() - plan.begun
-    return Ensemble(plan, measured, done, passes_done, stopped, errors, resumed, seconds)
+    return Ensemble(plan, measured, done, passes_done, stopped, errors, resumed, seconds, state)
 
 
 def one_pass(plan: Plan, shared: Shared, portion: Pass, collector: Collector, saver: Saver | None,
@@ -130,7 +138,10 @@ def _start(plan: Plan, shared: Shared, portion: Pass, collector: Collector, unit
         raise _checks.error("checkpoint", "different on each host", "a folder that all hosts see",
                             "put it on a shared file system")
     if found is None:
-        return Progress(first(shared, units, *start), Collected(), 0, False), None
+        fresh = first(shared, units, *start)
+        if plan.layout and plan.state:
+            fresh = plan.layout.continued(plan.state, fresh, portion, plan.mesh)
+        return Progress(fresh, Collected(), 0, False), None
     shapes = jax.eval_shape(first, shared, units, *start)
     states = restored_states(found.arrays, shapes, portion.stop - portion.first, plan.mesh)
     return Progress(states, collector.restore(found.arrays), step, bool(found.arrays["reached"][0])), step
@@ -138,7 +149,7 @@ def _start(plan: Plan, shared: Shared, portion: Pass, collector: Collector, unit
 
 def _one_segment(plan: Plan, shared: Shared, segment: Segment, units: Unit, now: Progress,
                  collector: Collector) -> Progress:
-    counts = (np.int32(segment.start), np.int32(segment.rounds), np.int32(segment.inner))
+    counts = (np.int32(_offset(plan) + segment.start), np.int32(segment.rounds), np.int32(segment.inner))
     states, sums, centre = advance(
         shared, units, now.states, *counts, np.bool_(segment.measure),
         groups=plan.blocks.groups, transform=plan.request.transform, mesh=plan.mesh, launch=plan.launch,
@@ -151,6 +162,11 @@ def _one_segment(plan: Plan, shared: Shared, segment: Segment, units: Unit, now:
         reached = is_reached(plan, collector, collected)
         collected = collected if reached else collector.join_halves(collected)
     return Progress(states, collected, segment.stop, reached)
+
+
+def _offset(plan: Plan) -> int:
+    """Steps before the first one."""
+    return plan.state.step if plan.state else 0
 
 
 def _save(saver: Saver, now: Progress, portion: Pass, collector: Collector) -> None:

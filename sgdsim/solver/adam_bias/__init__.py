@@ -2,6 +2,10 @@
 
 from sgdsim.solver.adam_bias.bias_terms import AdamBiasTerms as AdamBiasTerms
 from sgdsim.solver.adam_bias.bias_terms import adam_bias_terms as adam_bias_terms
+from sgdsim.solver.adam_bias.measured_sharpness import MeasuredSharpness as MeasuredSharpness
+from sgdsim.solver.adam_bias.measured_sharpness import (
+    measured_sharpness_coefficient as measured_sharpness_coefficient,
+)
 from sgdsim.solver.adam_bias.memoryless import Memoryless as Memoryless
 from sgdsim.solver.adam_bias.memoryless import memoryless as memoryless
 from sgdsim.solver.adam_bias.monotonicity import Monotonicity as Monotonicity

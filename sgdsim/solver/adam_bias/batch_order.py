@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim.problems.base import Problem
+from sgdsim.problems.parts.example_losses import ExampleLosses
 
 BatchGradient: TypeAlias = Callable[[Array, Array], Array]  # (w, k) -> the gradient of the loss of batch k at w
 Batches: TypeAlias = BatchGradient | PyTree | None
@@ -92,4 +93,11 @@ def check_order(problem: DataProblem, order: ArrayLike) -> np.ndarray:
 def mean_gradient(problem: DataProblem, w: Array, rows: Array) -> Array:
     """The gradient of the mean loss of some examples of a data set."""
     batch = jnp.asarray(problem.features)[rows], jnp.asarray(problem.targets)[rows]
+    if isinstance(problem, ExampleLosses):  # one pass for all examples
+        examples = problem
+
+        def batch_loss(v: Array) -> Array:
+            return examples.expected_loss(v, *batch).mean() + 0.5 * examples.weight_decay * jnp.sum(v * v)
+
+        return jax.grad(batch_loss)(w)
     return jax.vmap(problem.example_gradient, (None, 0))(w, batch).mean(axis=0)

@@ -24,7 +24,8 @@ from sgdsim.solver.adam_bias.sharpness import SMALL_NOISE
 from sgdsim.solver.adam_bias.weight_sums import finite_sums
 
 METHODS = ("exact", "second_order", "monte_carlo")
-_CHUNK = 64  # permutations taken together
+_CHUNK = 64  # permutations taken together, of few parameters
+_NUMBERS = 2**22  # gradients of so many entries side by side
 
 
 class PermutationCoefficients(NamedTuple):
@@ -242,7 +243,7 @@ def terms_of_orders(
 
             return memoryless_terms(gradient, transformation, point, length - 1, length)
 
-        return jax.lax.map(one, rows, batch_size=_CHUNK)
+        return jax.lax.map(one, rows, batch_size=max(1, min(_CHUNK, _NUMBERS // (length * len(w)))))
 
     main, correction = every(jnp.asarray(w), jnp.asarray(orders))
     return np.asarray(main), np.asarray(correction)

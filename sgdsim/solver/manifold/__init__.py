@@ -16,6 +16,8 @@ from sgdsim.solver.manifold.label_noise_regularized_loss import regularized_loss
 from sgdsim.solver.manifold.label_noise_regularizer import label_noise_covariance as label_noise_covariance
 from sgdsim.solver.manifold.label_noise_regularizer import label_noise_regularizer as label_noise_regularizer
 from sgdsim.solver.manifold.label_noise_regularizer import label_noise_strength as label_noise_strength
+from sgdsim.solver.manifold.least_norm import least_norm as least_norm
+from sgdsim.solver.manifold.least_norm import least_nuclear_norm as least_nuclear_norm
 from sgdsim.solver.manifold.projection import flow_to_minimum as flow_to_minimum
 from sgdsim.solver.manifold.projection import tangent_projection as tangent_projection
 from sgdsim.solver.manifold.slow_fixed_point import slow_fixed_point as slow_fixed_point

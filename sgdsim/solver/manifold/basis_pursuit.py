@@ -7,7 +7,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim._types import Vector
+from sgdsim._types import Matrix, Vector
 
 
 def basis_pursuit(features: ArrayLike, targets: ArrayLike) -> Vector:
@@ -35,12 +35,7 @@ def basis_pursuit(features: ArrayLike, targets: ArrayLike) -> Vector:
 
     Source: lemma 5.1 of paper 004 ("Slow dynamics of Adam") with its exponent 1, SGD's.
     """
-    x = _checks.finite_array("features", features)
-    y = _checks.finite_array("targets", targets)
-    if x.ndim != 2 or x.size == 0:
-        raise _checks.error("features", features, f"an n x d array (got shape {x.shape})", "one row an example")
-    if y.shape != x.shape[:1]:
-        raise _checks.error("targets", targets, f"of shape ({len(x)},) (got shape {y.shape})", "one target an example")
+    x, y = check_examples(features, targets)
     rows = np.abs(x).max(axis=1)
     rows[rows == 0] = 1.0
     unit = np.abs(y / rows).max() or 1.0  # of the weights: the solver's tolerances are absolute
@@ -52,3 +47,18 @@ def basis_pursuit(features: ArrayLike, targets: ArrayLike) -> Vector:
                             "drop examples that contradict each other")
     positive, negative = np.split(found.x, 2)
     return unit * (positive - negative)
+
+
+def check_examples(features: ArrayLike, targets: ArrayLike) -> tuple[Matrix, Vector]:
+    """X (n, d) and y (n,).
+
+    Raises:
+        ValueError: shapes do not match.
+    """
+    x = _checks.finite_array("features", features)
+    y = _checks.finite_array("targets", targets)
+    if x.ndim != 2 or x.size == 0:
+        raise _checks.error("features", features, f"an n x d array (got shape {x.shape})", "one row an example")
+    if y.shape != x.shape[:1]:
+        raise _checks.error("targets", targets, f"of shape ({len(x)},) (got shape {y.shape})", "one target an example")
+    return x, y

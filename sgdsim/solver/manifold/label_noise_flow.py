@@ -27,7 +27,7 @@ from sgdsim.solver.manifold.derivatives import (
     read_point,
 )
 from sgdsim.solver.manifold.label_noise_regularized_loss import regularizer_slope
-from sgdsim.solver.manifold.minimum import RETURN, Minima, local, settle, spectrum
+from sgdsim.solver.manifold.minimum import Minima, local, return_rate, settle, spectrum
 from sgdsim.solver.manifold.slow_setting import check_times, noise_level
 from sgdsim.solver.noise.factor import factor_of
 from sgdsim.solver.noise.subset import SubsetNoise
@@ -77,7 +77,7 @@ def label_noise_flow(
         momentum: beta of the heavy ball, in [0, 1).
         curvature: alpha, for classification (`label_flip_constants`); 1 for the squared error.
         unit: of `times`: "slow" for t, "steps" for k.
-        tolerance: relative and absolute error of a step of the solver.
+        tolerance: error of a step of the solver, relative to the largest parameter of the start.
 
     Returns:
         theta at those times, shape (T, D), to some tens of times `tolerance`.
@@ -105,11 +105,11 @@ def label_noise_flow(
     start, here = settle(landscape, "initial", start, np.eye(len(start)), interpolating=False)
     span = max(float(tau[-1]), 1e-300)
 
-    def whole(_: float, w: Vector) -> Vector:
+    def whole(_: float, w: Vector, pull: float) -> Vector:
         with jax.enable_x64(True):
-            return np.asarray(_drift(landscape, jnp.asarray(w), rate, beta, RETURN / span, here.rank))
+            return np.asarray(_drift(landscape, jnp.asarray(w), rate, beta, pull, here.rank))
 
-    def drawn(_: float, w: Vector) -> Vector:
+    def drawn(_: float, w: Vector, pull: float) -> Vector:
         assert batches is not None
         _, slope, hessian = local(landscape, w)
         minima = Minima.at(hessian, np.eye(len(w)), here.rank)
@@ -120,17 +120,19 @@ def label_noise_flow(
             return np.full(len(w), np.nan)
         fluctuation = (1 - beta) / rate * stiff @ equation.solve(rate) @ stiff.T
         downhill = potential_gradient(problem, w, fluctuation)
-        return -(downhill - stiff @ (stiff.T @ downhill)) - RETURN / span * minima.inverse @ slope
+        return -(downhill - stiff @ (stiff.T @ downhill)) - pull * minima.inverse @ slope
 
     drift = whole if batches is None else drawn
-    if not np.isfinite(drift(0.0, start)).all():
+    velocity = drift(0.0, start, 0.0)
+    if not np.isfinite(velocity).all():
         limit = f"2(1+momentum)/learning_rate = {2 * (1 + beta) / rate:.6g}"
         less = "" if batches is None else ", less where batches are drawn"
         raise _checks.error("learning_rate", rate, f"such that every curvature is below {limit}{less}",
                             "lower it, or start at a flatter minimum")
     # Where fluctuations have no limit the drift is NaN: a shorter trial step follows.
     with np.errstate(invalid="ignore"):
-        found = scipy.integrate.solve_ivp(drift, (0.0, span), start, "DOP853", tau, rtol=error, atol=error)
+        found = scipy.integrate.solve_ivp(drift, (0.0, span), start, "LSODA", tau, rtol=error,
+                                          atol=error * np.abs(start).max(), args=(return_rate(start, velocity, span),))
     if not found.success:
         raise _checks.NotConverged("the path ends where fluctuations grow without bound: lower learning_rate",
                                    found.y.T)

@@ -21,7 +21,7 @@ from sgdsim.solver.manifold.label_noise_arbitrary import normalized_covariance
 from sgdsim.solver.noise.at_point import gradient_covariance
 
 _POINTS = 128
-_NEAR = 1e-6  # of the largest curvature: a gradient beyond it is no rounding
+_NEAR = 1e-6  # of the largest curvature times the size of the curve: a gradient beyond it is no rounding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def phase_drift(
     with jax.enable_x64(True):
         w, tangent, slope, h = (np.asarray(x) for x in _along(landscape, jnp.asarray(phases), curve))
     tops = np.linalg.norm(h, ord=2, axis=(1, 2))
-    if (np.abs(slope) > _NEAR * tops[:, None] * (1 + np.abs(w).max())).any():
+    if (np.abs(slope) > _NEAR * tops[:, None] * np.linalg.norm(tangent, axis=1).max()).any():
         worst = int(np.abs(slope).max(axis=1).argmax())
         raise _checks.error("curve", f"at phase {phases[worst]:.3g} a point with a gradient of "
                             f"{np.abs(slope[worst]).max():.3g}", "made of minima", "check the loss along it")

@@ -17,7 +17,7 @@ from sgdsim.solver.laws.table import LAWS, law_of
 from sgdsim.solver.manifold.derivatives import Landscape, LossFunction, expand, read_point
 
 ON = 1e-10  # of the loss a point may have above the manifold, relative to |w|^2 times the largest curvature
-RETURN = 20.0  # over the whole span of a path: rate at which what integration errors put off the manifold decays
+_RETURN = 20.0  # times faster than a path moves, what integration errors put off the manifold decays
 FLAT = 1e-8  # of the largest curvature: directions below it are tangent
 _POLISH = 8
 
@@ -72,6 +72,11 @@ def spectrum(hessian: Array, root: Array, rank: int) -> tuple[Array, Array, Arra
     curved = jnp.arange(len(values)) >= len(values) - rank
     values = jnp.where(curved, values, 0.0)
     return values, jnp.where(curved, 1 / jnp.where(curved, values, 1.0), 0.0), vectors
+
+
+def return_rate(start: Vector, velocity: Vector, span: float) -> float:
+    """At which what integration errors put off the manifold decays: well above that of the path itself."""
+    return float(_RETURN * max(1 / span, np.abs(velocity).max() / np.abs(start).max()))
 
 
 def floor_of(landscape: Landscape) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
-from sgdsim.optimizers import Optimizer
+from sgdsim.optimizers import Optimizer, mixes_parameters
 from sgdsim.problems.base import Problem
 from sgdsim.solver.manifold.minimum import polish
 from sgdsim.solver.manifold.slow_charts import Ambient, LogSizes, chart_of
@@ -73,6 +73,8 @@ def slow_fixed_point(
     Source: "Slow dynamics of Adam" (paper 004), theorems 5.1 and 5.2, which print the full gradient (see the errata).
     """
     setting = slow_setting(problem, optimizer)
+    if mixes_parameters(optimizer):
+        raise NotImplementedError("no fixed point of a factored second moment: follow slow_ode")
     alpha = noise_level(problem, label_noise, batch_size)
     chart = chart_of(problem, setting, initial)
     if isinstance(chart, LogSizes):

@@ -15,7 +15,7 @@ from sgdsim._specs import own_settings
 from sgdsim._types import Vector
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems.base import Problem
-from sgdsim.solver.manifold.minimum import RETURN
+from sgdsim.solver.manifold.minimum import return_rate
 from sgdsim.solver.manifold.slow_charts import chart_of
 from sgdsim.solver.manifold.slow_setting import (
     SlowSetting,
@@ -110,12 +110,14 @@ def slow_ode(
     given = None if second_moment is None else _check_second_moment(problem, setting, second_moment)
     error = _checks.positive("tolerance", tolerance)
     chart = chart_of(problem, setting, initial)
-    pull = RETURN / max(float(t[-1]), 1e-300)
-    squares = alpha * np.maximum(chart.look(setting, chart.start, alpha, pull)[0], 0)
+    diagonal, begin = chart.look(setting, chart.start, alpha, 0.0)
+    squares = alpha * np.maximum(diagonal, 0)
     delayed = setting.corrected and given is None
     v = setting.average(squares) if given is None else given
     cap = setting.cap(v)
-    setting.check_stable(chart.steepest(setting, setting.scale(v, cap)))
+    scale = setting.scale(v, cap)
+    setting.check_stable(chart.steepest(setting, scale))
+    pull = return_rate(chart.start, begin(scale), max(float(t[-1]), 1e-300))
     dimension = problem.dimension
 
     def velocity(now: float, state: Vector) -> Vector:

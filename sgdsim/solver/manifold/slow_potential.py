@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sgdsim import _checks
-from sgdsim.optimizers import Optimizer
+from sgdsim.optimizers import Optimizer, mixes_parameters
 from sgdsim.problems.base import Problem
 from sgdsim.solver.manifold.minimum import local
 from sgdsim.solver.manifold.slow_setting import noise_level, slow_setting
@@ -67,8 +67,8 @@ def sharpness(
         return float(setting.scale(v) @ h)
     alpha = noise_level(problem, label_noise, batch_size)
     with jax.enable_x64(True):
-        if not np.allclose(setting.average(h), h):
-            raise NotImplementedError("averages over blocks have a sharpness only at a second_moment: pass one")
+        if mixes_parameters(optimizer) or not np.allclose(setting.average(h), h):
+            raise NotImplementedError("means over parameters have a sharpness only at a second_moment: pass one")
     x = (1 + _NODES) / 2
     levels = h * x[:, None] ** _ROOT
     density = np.stack([setting.scale(alpha * level) for level in levels])

@@ -16,12 +16,14 @@ from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import AdaptiveOptimizer, Optimizer
 from sgdsim.problems.base import Problem
+from sgdsim.problems.parts.traced import traced
 from sgdsim.solver.manifold.derivatives import expand, third
 from sgdsim.solver.manifold.minimum import root_of, settle, spectrum
 from sgdsim.solver.manifold.slow_ode import SlowPath
 from sgdsim.solver.manifold.slow_setting import check_times, slow_setting
 
 Noise: TypeAlias = Callable[[Array], Array]
+Pull: TypeAlias = Callable[[Array], Array]
 
 
 class SlowCoefficients(NamedTuple):
@@ -37,7 +39,8 @@ class SlowCoefficients(NamedTuple):
 
 
 def slow_coefficients(
-    problem: Problem, w: ArrayLike, noise_covariance: Noise, *, preconditioner: ArrayLike | None = None
+    problem: Problem, w: ArrayLike, noise_covariance: Noise, *, preconditioner: ArrayLike | None = None,
+    drift: Pull | None = None,
 ) -> SlowCoefficients:
     r"""Drift and diffusion along the minima for gradient noise of any covariance, at a fixed preconditioner.
 
@@ -54,6 +57,8 @@ def slow_coefficients(
         noise_covariance: a function of w (D,), traceable by JAX, to the covariance (D, D) of the gradient that
             the optimizer sees: that of one example divided by the batch size.
         preconditioner: S, a diagonal or a symmetric positive definite matrix; None is the identity.
+        drift: what a step adds beside the gradient, over eta^2, a function of w (D,), traceable by JAX: of it
+            $\partial\Phi_S$ is left. Decoupled decay gamma takes eta gamma w off a step: `lambda w: -gamma / eta * w`.
 
     Raises:
         ValueError: an argument does not fit, or w is no minimum.
@@ -70,11 +75,13 @@ def slow_coefficients(
     """
     root = root_of(problem.dimension, preconditioner)
     _check_function("noise_covariance", noise_covariance, problem.dimension)
+    _check_drift(drift, problem.dimension)
     point, here = settle(problem, "w", w, root, interpolating=False)
     with jax.enable_x64(True):
-        sigma = _covariance("noise_covariance", noise_covariance, point)
-        drift, factor = map(np.asarray, _coefficients(problem, jnp.asarray(point), jnp.asarray(root), sigma, here.rank))
-    return SlowCoefficients(drift, factor @ factor.T)
+        sigma, w_here = _covariance("noise_covariance", noise_covariance, point), jnp.asarray(point)
+        found = _coefficients(problem, w_here, jnp.asarray(root), sigma, _pull(drift, w_here), here.rank)
+    mean, factor = map(np.asarray, found)
+    return SlowCoefficients(mean, factor @ factor.T)
 
 
 def slow_sde(
@@ -90,6 +97,7 @@ def slow_sde(
     seed: int = 0,
     unit: str = "slow",
     second_moment: ArrayLike | None = None,
+    drift: Pull | None = None,
 ) -> SlowPath:
     """Sample paths along the minima for any gradient noise, by the Euler-Maruyama method.
 
@@ -109,6 +117,7 @@ def slow_sde(
         seed: of the random numbers.
         unit: of `times`: "slow" for t = k eta^2, "steps" for k.
         second_moment: v at time 0, shape (D,).
+        drift: as for `slow_coefficients`.
 
     Returns:
         A `SlowPath` with positions (T, chains, D).
@@ -134,6 +143,7 @@ def slow_sde(
     length = _checks.positive("step", step, "0.01 is common")
     seed = _checks.integer("seed", seed, low=0, high=2**32 - 1, remedy="try seed=0")
     _check_function("example_noise_covariance", example_noise_covariance, problem.dimension)
+    _check_drift(drift, problem.dimension)
     start, here = settle(problem, "initial", initial, np.eye(problem.dimension), interpolating=False)
     with jax.enable_x64(True):
         noise = np.asarray(_covariance("example_noise_covariance", example_noise_covariance, start)) / size
@@ -147,7 +157,7 @@ def slow_sde(
         for stop in stops:
             for begin in range(done, stop):
                 state = _euler(problem, setting.optimizer, setting.constant, state, jax.random.fold_in(key, begin),
-                               length, setting.decay, size, example_noise_covariance, here.rank)
+                               length, setting.decay, size, example_noise_covariance, drift, here.rank)
             done = int(stop)
             points.append(np.asarray(state[0]))
             moments.append(np.asarray(state[1]))
@@ -179,8 +189,23 @@ def _covariance(argument: str, function: Noise, w: Vector) -> Array:
     return sigma
 
 
+def _check_drift(drift: Pull | None, size: int) -> None:
+    remedy, allowed = "such as lambda w: -0.1 * w", f"a function of w to an array of shape ({size},)"
+    if drift is not None and not callable(drift):
+        raise _checks.error("drift", drift, allowed, remedy)
+    if drift is not None:
+        made = traced("drift", drift, jax.ShapeDtypeStruct((size,), jnp.float32), wanted=allowed, remedy=remedy)
+        if getattr(made, "shape", None) != (size,):
+            raise _checks.error("drift", f"of value {made}", allowed, remedy)
+
+
+def _pull(drift: Pull | None, w: Array) -> Array:
+    """What steps add beside gradients, at w."""
+    return jnp.zeros_like(w) if drift is None else jnp.asarray(drift(w), w.dtype)
+
+
 @functools.partial(jax.jit, static_argnames="rank")
-def _coefficients(problem: Problem, w: Array, root: Array, sigma: Array, rank: int) -> tuple[Array, Array]:
+def _coefficients(problem: Problem, w: Array, root: Array, sigma: Array, pull: Array, rank: int) -> tuple[Array, Array]:
     """The drift, and a factor F of the diffusion F F'."""
     _, _, hessian = expand(problem.loss, w)
     values, inverse, vectors = spectrum(hessian, root, rank)
@@ -198,11 +223,12 @@ def _coefficients(problem: Problem, w: Array, root: Array, sigma: Array, rank: i
     tangent = (lift * ~curved) @ lift.T  # the projection times S
     normal = (lift * inverse) @ lift.T
     drift = -0.5 * (tangent @ bends[:, : len(w)].sum(axis=1) + normal @ bends[:, len(w) :].sum(axis=1))
+    drift += tangent @ jnp.linalg.solve(root @ root.T, pull)
     weights, axes = jnp.linalg.eigh(along)
     return drift, lift @ (axes * jnp.sqrt(jnp.maximum(weights, 0.0)))
 
 
-@functools.partial(jax.jit, static_argnames=("example_noise_covariance", "rank"))
+@functools.partial(jax.jit, static_argnames=("example_noise_covariance", "drift", "rank"))
 def _euler(
     problem: Problem,
     optimizer: AdaptiveOptimizer | None,
@@ -213,6 +239,7 @@ def _euler(
     decay: float,
     size: int,
     example_noise_covariance: Noise,
+    drift: Pull | None,
     rank: int,
 ) -> tuple[Array, Array]:
     """One step of every chain, and two of Newton's back onto the manifold."""
@@ -226,8 +253,8 @@ def _euler(
     def one(w: Array, v: Array, normal: Array) -> tuple[Array, Array]:
         sigma = example_noise_covariance(w) / size
         root = constant if optimizer is None else jnp.diag(jnp.sqrt(optimizer.S(v)))
-        drift, factor = _coefficients(problem, w, root, sigma, rank)
-        w = w + length * drift + jnp.sqrt(length) * (factor @ normal)
+        mean, factor = _coefficients(problem, w, root, sigma, _pull(drift, w), rank)
+        w = w + length * mean + jnp.sqrt(length) * (factor @ normal)
         w = jax.lax.fori_loop(0, 2, lambda _, at: back(at, root), w)
         if optimizer is not None:
             v = v + (1 - jnp.exp(-decay * length)) * (optimizer.V(jnp.diag(sigma)) - v)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from sgdsim.problems.base import Problem
 from sgdsim.solver.manifold.derivatives import Landscape, expand, third
 from sgdsim.solver.manifold.minimum import root_of
 
+_HEAVIEST = 0.9  # beta_1 of the paper's assumption C.6
 UNITS = ("slow", "steps")
 _SHARPEST = 1e5  # times the least entry of S at the start: beyond it S is capped, where Adam meets a kink
 
@@ -109,13 +111,16 @@ def slow_setting(problem: Problem, optimizer: Optimizer) -> SlowSetting:
         name = type(optimizer).__name__ if known is not None else "an optax transformation"
         name = "SGD with Nesterov's step or a schedule of momentum" if isinstance(known, SGD) else name
         raise NotImplementedError(f"no slow dynamics for {name}; it is there for SGD, Adam, RMSProp, AdamE, AdamMini, "
-                                  "Adalayer and AdaptiveGradient: simulate it instead")
+                                  "Adalayer, AdaSGD, Adafactor and AdaptiveGradient: simulate it instead")
     if getattr(known, "weight_decay", None) is not None:
-        raise NotImplementedError("no slow dynamics with decoupled weight_decay: simulate it instead")
+        raise NotImplementedError("no slow dynamics with decoupled weight_decay: pass drift= to slow_sde, or simulate")
     if callable(known.learning_rate):
         raise NotImplementedError("slow time k eta^2 needs a constant learning rate, not a schedule: pass one value")
     given = float(known.learning_rate)
     if isinstance(known, AdaptiveOptimizer):
+        if float(known.b1 or 0) > _HEAVIEST:
+            warnings.warn(f"b1 = {float(known.b1 or 0):g} is above {_HEAVIEST}: the slow theory is proved up to there, "
+                          "and needs smaller learning rates the larger b1 is", stacklevel=3)
         b1, decay = float(known.b1 or 0), (1 - float(known.b2)) / given**2
         return SlowSetting(problem, known, given, given, decay, np.eye(problem.dimension), known.bias_correction,
                            2 * (1 + b1) / (1 - b1))

@@ -10,7 +10,7 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
-from sgdsim.optimizers import AdaptiveOptimizer, Optimizer, check_optimizer
+from sgdsim.optimizers import AdaptiveOptimizer, Optimizer, check_optimizer, mixes_parameters
 from sgdsim.problems.base import Problem
 from sgdsim.problems.sampling import check_sampling
 from sgdsim.solver.laws.table import stationary_law_of
@@ -152,6 +152,8 @@ def adaptive_setting(problem: Problem, optimizer: Optimizer, batch_size: int, sa
     check_optimizer(optimizer, problem.dimension)
     if not isinstance(optimizer, AdaptiveOptimizer):
         raise NotImplementedError(f"no adaptive preconditioner in {type(optimizer).__name__}: use predict")
+    if mixes_parameters(optimizer):
+        raise NotImplementedError("no stationary law of a factored second moment: simulate it instead")
     if callable(optimizer.learning_rate):
         raise NotImplementedError(
             "learning_rate is a schedule, but a stationary law needs a constant rate; pass its final value"

@@ -67,6 +67,8 @@ PATHS = {
     "adam-e": (ss.AdamE(0.01, exponent=0.25, bias_correction=False), lambda v: 1 / (v**0.25 + 1e-8), lambda h: h, None),
     "adam-mini": (ss.AdamMini(0.01, blocks=[[0, 1]], bias_correction=False), lambda v: 1 / (np.sqrt(v) + 1e-8),
                   lambda h: np.full(2, h.mean()), None),
+    "ada-sgd": (ss.AdaSGD(0.01, bias_correction=False), lambda v: 1 / (np.sqrt(v) + 1e-8),
+                lambda h: np.full(2, h.mean()), None),
     "adalayer": (ss.Adalayer(0.01, layers=[1, 1], bias_correction=False), lambda v: 1 / (np.sqrt(v) + 1e-8),
                  lambda h: h, None),
     "own": (ss.AdaptiveGradient(0.01, S=lambda v: 1 / (v + 0.01) ** 0.5), lambda v: 1 / (v + 0.01) ** 0.5,
@@ -303,6 +305,39 @@ def test_the_cycling_toy_turns(angle, speed):
     law = slow_coefficients(toy, np.array([np.cos(angle), np.sin(angle), 0, 0, 0, 0]), noise)
     np.testing.assert_allclose(law.drift[:2] @ [-np.sin(angle), np.cos(angle)], speed, rtol=1e-6)
     np.testing.assert_allclose(law.diffusion, 0.0, atol=1e-12)
+
+
+def unequal(v):
+    return jnp.ones_like(v) * jnp.array([1.0, 3.0], v.dtype).reshape(2, *[1] * (v.ndim - 1))
+
+
+@pytest.mark.slow
+def test_decoupled_decay_is_a_drift_along_the_minima():
+    """Without noise, at the preconditioner diag(1, 3): the angle that steps of the optimizer itself move by."""
+    eta, gamma, steps = 0.01, 2e-3, 4000
+    problem = ss.Ellipse(a=2.0, b=1.0, label_noise=0.0)
+    optimizer = ss.AdaptiveGradient(eta, S=unequal, b2=0.5, weight_decay=gamma)
+    w = problem.point(START)
+    law = slow_coefficients(problem, w, lambda w: jnp.zeros((2, 2)), preconditioner=[1.0, 3.0],
+                            drift=lambda w: -gamma / eta * w)
+    ends = [ss.simulate(problem, optimizer, batch_size=1, chains=1, steps=n, initial=w, dtype="float64", statistics=(),
+                        progress=False).final[0] for n in (steps // 2, steps)]
+    moved = (ends[1] - ends[0]) / (steps / 2 * eta**2)
+    middle = slow_coefficients(problem, flow_to_minimum(problem, (ends[0] + ends[1]) / 2, [1.0, 3.0]),
+                               lambda w: jnp.zeros((2, 2)), preconditioner=[1.0, 3.0], drift=lambda w: -gamma / eta * w)
+    np.testing.assert_allclose(moved, middle.drift, rtol=0.01)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(moved, 1.03 * middle.drift, rtol=0.01)
+    whole = -gamma / eta * w
+    assert np.linalg.norm(law.drift - whole) > 0.3 * np.linalg.norm(whole)  # only a part is along the minima
+    path = slow_sde(problem, ss.SGD(eta, preconditioner=[1.0, 3.0]), w, [0.1], lambda w: jnp.zeros((2, 2)), chains=1,
+                    drift=lambda w: -gamma / eta * w)
+    np.testing.assert_allclose(path.positions[0, 0] - w, 0.1 * law.drift, rtol=0.02)
+
+
+def test_large_beta_1_is_warned_of():
+    with pytest.warns(UserWarning, match=r"b1 = 0.95 is above 0.9"):
+        slow_setting(ELLIPSE, ss.Adam(0.01, b1=0.95))
 
 
 def test_isotropic_noise_walks_round_a_circle(assert_within_sigma):
