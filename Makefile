@@ -15,7 +15,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN := $(BIN)/python -m
 
 # Examples stand in one process: the devices are set before any of them starts JAX.
-DOCTEST := XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true" \
+DOCTEST := XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_llvm_disable_expensive_passes=true \
+	--xla_backend_optimization_level=0" \
 	$(RUN) pytest --doctest-modules sgdsim
 
 # Figures are drawn to files: no display is needed.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-# Compiling is most of what the tests do: half of that time goes into passes that change no number.
-os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
+# Compiling is most of what the tests do, and most of that time makes programs faster than these short runs need.
+os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0")
 # Two devices, so that code for several of them runs; XLA_FLAGS of the caller wins.
 if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
     jax.config.update("jax_num_cpu_devices", 2)

@@ -17,7 +17,7 @@ from sgdsim.engine.plan.plan_run import plan_run
 from sgdsim.engine.run.assemble import assemble
 from sgdsim.engine.run.loop import run
 from sgdsim.optimizers import Optimizer
-from sgdsim.problems import Problem
+from sgdsim.problems import BatchSizes, Problem
 from sgdsim.results import SweepResult
 from sgdsim.statistics import Statistic
 
@@ -27,7 +27,7 @@ def sweep(
     problem: Problem,
     optimizer: Optimizer,
     *,
-    batch_size: Sequence[int] | int,
+    batch_size: Sequence[BatchSizes] | BatchSizes,
     learning_rate: Sequence[float] | float | None = None,
     zip: bool = False,
     chains: int,
@@ -55,7 +55,8 @@ def sweep(
     Args:
         problem: what is learned.
         optimizer: a sgdsim optimizer; what is swept takes the place of its own.
-        batch_size: one or several batch sizes.
+        batch_size: one or several batch sizes; in a list each may be a schedule as for `simulate`: a function of the
+            step, or a list of one number a step.
         learning_rate: one or several rates; None keeps the optimizer's own.
         zip: walk through all lists side by side, as Python's zip does, instead of combining each with each; they are
             equally long, or single values. The one axis is then called point.
@@ -78,7 +79,8 @@ def sweep(
             b2, eps, weight_decay, exponent.
 
     Returns:
-        A `SweepResult` with the named axes batch_size, learning_rate, and one for each of `hyperparameters`.
+        A `SweepResult` with the named axes batch_size, learning_rate, and one for each of `hyperparameters`. Where a
+            batch size is a schedule, the axis in its place is called schedule and counts them.
 
     Raises:
         ValueError: an argument is outside its range, an axis is empty, or the optimizer has no such number.

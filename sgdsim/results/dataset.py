@@ -42,7 +42,7 @@ def stack(points: Sequence[xr.Dataset], axes: Mapping[str, Sequence[float]]) -> 
         first = next(array for array in known if array is not None)
         values = _in_one_shape([None if array is None else array.to_numpy() for array in known])
         variables[name] = (grid + first.dims, values.reshape(*shape, *values.shape[1:]), first.attrs)
-    coordinates = {name: points[0][name] for name in ("step", "parameter") if name in points[0].coords}
+    coordinates = {name: points[0][name].variable for name in ("step", "parameter") if name in points[0].coords}
     return xr.Dataset(variables, coordinates | {name: list(values) for name, values in axes.items()})
 
 

@@ -93,3 +93,17 @@ def test_batch_sizes_may_be_a_schedule():
     growing = ss.simulate(problem, ss.SGD(0.1), batch_size=lambda t: 1 if t < 20 else 64, **setting)
     assert growing.provenance["batch_size"] == [1] * 20 + [64] * 20
     assert growing.final.var() < 0.5 * constant.final.var()
+
+
+def test_batch_sizes_may_be_schedules():
+    """Beside a number, each at its own place, and the same run as alone."""
+    sizes = [1] * 100 + [8] * 200
+    grid = ss.sweep(PROBLEM, ss.SGD(0.1), batch_size=[4, lambda t: sizes[t]], learning_rate=[0.1, 0.2], **SMALL)
+    assert grid.axes == {"schedule": [0, 1], "learning_rate": [0.1, 0.2]}
+    alone = ss.simulate(PROBLEM, ss.SGD(0.2), batch_size=sizes, **SMALL)
+    point = grid.sel(schedule=1, learning_rate=0.2)
+    np.testing.assert_allclose(point.final, alone.final, rtol=2e-4, atol=2e-5)
+    assert point.provenance["batch_size"] == sizes
+    assert grid.sel(schedule=0, learning_rate=0.1).provenance["batch_size"] == 4
+    with pytest.raises(ValueError, match="as many as steps"):
+        ss.sweep(PROBLEM, ss.SGD(0.1), batch_size=[4, [1, 2]], **SMALL)

@@ -49,30 +49,38 @@ def one_point(problem: Problem, optimizer: object, batch_size: BatchSizes, sampl
 
 
 def combinations(
-    problem: Problem, optimizer: object, batch_size: Sequence[int] | int,
+    problem: Problem, optimizer: object, batch_size: Sequence[BatchSizes] | BatchSizes,
     swept: Mapping[str, Sequence[float] | float | None], sampling: str | None, zip: bool,
 ) -> MakeGrid:
-    """Every batch size with every value of the hyperparameters in `swept`, or side by side with `zip`."""
+    """Every batch size with every value of the hyperparameters in `swept`, or side by side with `zip`.
+
+    Where a batch size is a schedule, the axis counts them.
+    """
 
     def make(request: Request) -> Grid:
         known = _swept_optimizer(request, optimizer, swept["learning_rate"])
         values = dict(swept) | ({"learning_rate": float(known.learning_rate)} if swept["learning_rate"] is None else {})
-        axes = {"batch_size": check_axis("batch_size", batch_size, zip)} | {
-            name: [_number(known, name, value) for value in check_axis(name, given, zip)]
-            for name, given in values.items()
-        }
-        settings = _side_by_side(axes) if zip else [
+        listed = _batch_axis(batch_size, zip)
+        sizes = [check_batch_sizes(problem, b, request.steps, sampling) for b in listed]
+        said = [int(size[0]) if len(size) == 1 else size.tolist() for size, _ in sizes]
+        first = "batch_size" if all(isinstance(b, int) for b in said) else "schedule"
+        axes: dict[str, list[float]] = {first: list(range(len(said)))}
+        for name, given in values.items():
+            axes[name] = [_number(known, name, value) for value in check_axis(name, given, zip)]
+        settings = _side_by_side(axes, said) if zip else [
             dict(builtins.zip(axes, point, strict=True)) for point in itertools.product(*axes.values())
         ]
-        sizes = {b: check_sampling(problem, b, sampling) for b in dict.fromkeys(axes["batch_size"])}
-        axes["batch_size"] = [sizes[b][0] for b in axes["batch_size"]]
-        kernel = {b: i for i, b in enumerate(sizes)}
+        kernel = [said.index(b) for b in said]
+        distinct = sorted(set(kernel))
         optimizers = [_with(known, {name: point[name] for name in values}) for point in settings]
         for each in optimizers:
             check_decays(each, request.dtype)
-        points = tuple(Point(kernel[point["batch_size"]], k, *sizes[point["batch_size"]], optimizers[k])
-                       for k, point in enumerate(settings))
-        return Grid([np.array([size]) for size, _ in sizes.values()], points[0].sampling, optimizers, points, axes)
+        rows = [int(point[first]) for point in settings]
+        points = tuple(Point(distinct.index(kernel[row]), k, said[row], sizes[row][1], optimizers[k])
+                       for k, row in enumerate(rows))
+        if first == "batch_size":
+            axes[first] = [b for b in said if isinstance(b, int)]
+        return Grid([sizes[k][0] for k in distinct], points[0].sampling, optimizers, points, axes)
 
     return make
 
@@ -105,6 +113,15 @@ def check_axis(name: str, values: object, repeats: bool = False) -> list[float]:
     return points
 
 
+def _batch_axis(batch_size: Sequence[BatchSizes] | BatchSizes, repeats: bool) -> list[BatchSizes]:
+    """Numbers, functions of the step and lists with one number a step."""
+    if callable(batch_size):
+        return [batch_size]
+    if any(callable(b) or np.ndim(b) for b in np.atleast_1d(np.asarray(batch_size, dtype=object)).tolist()):
+        return list(batch_size)  # type: ignore[arg-type]
+    return check_axis("batch_size", batch_size, repeats)  # type: ignore[return-value]
+
+
 def _swept_optimizer(request: Request, optimizer: object, learning_rate: object) -> Optimizer:
     known = request.optimizer
     if known is None:
@@ -116,12 +133,14 @@ def _swept_optimizer(request: Request, optimizer: object, learning_rate: object)
     return known
 
 
-def _side_by_side(axes: dict[str, list[float]]) -> list[dict[str, float]]:
+def _side_by_side(axes: dict[str, list[float]], sizes: list[int | list[int]]) -> list[dict[str, float]]:
     """One setting for each place in the lists; single values serve all."""
     count = max(map(len, axes.values()))
     for name, values in axes.items():
         if len(values) not in (1, count):
-            raise _checks.error(name, values, f"one value or {count}, with zip=True", "give all lists the same length")
+            of_sizes = name in ("batch_size", "schedule")
+            raise _checks.error("batch_size" if of_sizes else name, sizes if of_sizes else values,
+                                f"one value or {count}, with zip=True", "give all lists the same length")
     return [{name: values[i % len(values)] for name, values in axes.items()} for i in range(count)]
 
 

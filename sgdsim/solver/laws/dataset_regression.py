@@ -13,10 +13,11 @@ from sgdsim.solver.laws.law import QuadraticLaw
 from sgdsim.solver.laws.second_moments import SecondMoments, square
 from sgdsim.solver.linear_algebra.graded import graded_eigh
 from sgdsim.solver.noise.factor import NoiseFactor
+from sgdsim.solver.noise.fourth_moments import FourthMoments
 from sgdsim.solver.noise.subset import SubsetNoise
 
 _ROUNDING = 64  # machine epsilons of its own terms that a residual of an exact fit may show
-_BLOCK = 2**22  # numbers of products of features held at once
+_BLOCK = 2**20  # numbers of products of features held at once
 _LARGEST_OPERATOR = 2000  # entries of the symmetric covariance: its operator is this squared
 
 
@@ -89,18 +90,17 @@ def _packed(features: np.ndarray, residuals: np.ndarray, gram: np.ndarray) -> _N
     """H as a matrix on the upper triangle of S, and G from it: sum r_i x_i = 0 leaves three terms."""
     n, dimension = features.shape
     i, j = np.triu_indices(dimension)
-    fourth, terms = np.zeros((len(i), len(i))), np.zeros((len(i), len(i)))
+    terms = np.zeros((len(i), len(i)))
     cross, fixed = np.zeros((len(i), dimension)), np.zeros(len(i))
     rows = max(1, _BLOCK // len(i))
     for first in range(0, n, rows):  # products of all examples would fill n p^2 / 2 numbers
         x, r = features[first : first + rows], residuals[first : first + rows]
         products = x[:, i] * x[:, j]
-        fourth += products.T @ products / n
         terms += np.abs(products).T @ np.abs(products) / n
         cross -= 2 * (products.T * r) @ x / n
         fixed += products.T @ r**2 / n
     swapped = gram[np.ix_(i, i)] * gram[np.ix_(j, j)] + gram[np.ix_(i, j)] * gram[np.ix_(j, i)]
-    operator = fourth - swapped / 2
+    operator = FourthMoments(features).table() - swapped / 2
     # One-point laws such as x = +-1 have no noise at all: rounding must not invent some. Each entry by its own terms,
     # since columns may be of very different scale.
     operator[np.abs(operator) <= 8 * np.finfo(float).eps * terms] = 0.0
@@ -116,11 +116,11 @@ def _streamed(features: np.ndarray, residuals: np.ndarray, gram: np.ndarray) -> 
     """H(S) = X' diag(x_i' S x_i) X / n - C S C, one pass over the examples."""
     n, dimension = features.shape
     rows, columns = square(dimension)
+    fourth = FourthMoments(features)
 
     def respond(v: np.ndarray) -> np.ndarray:
         flat = v.reshape(-1, dimension, dimension)
-        spread = [(features * np.sum((features @ s) * features, axis=1)[:, None]).T @ features / n for s in flat]
-        return (np.stack(spread) - gram @ flat @ gram).reshape(v.shape)
+        return (fourth.of(flat) - gram @ flat @ gram).reshape(v.shape)
 
     def inject(d: Vector) -> np.ndarray:
         errors = features @ d - residuals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from sgdsim._types import Matrix, Vector
 from sgdsim.solver.noise.cumulants import Cumulants
 from sgdsim.solver.noise.factor import NoiseFactor
+from sgdsim.solver.noise.fourth_moments import FourthMoments
+
+_ROWS = 4096  # at a time, so that memory does not grow with the data
 
 
 def spread(gradients: np.ndarray) -> Matrix:
@@ -26,7 +30,7 @@ class SubsetNoise:
           - \bar g \bar g^\top \Big) + \tfrac{\sigma^2}{b} \hat A .$$
 
     r_i are the residuals at the mean, gbar the data gradient there, f the noise factor of b; fresh label noise sigma
-    is not thinned by it. Applied in O(n D^2).
+    is not thinned by it.
     """
 
     features: np.ndarray
@@ -35,6 +39,12 @@ class SubsetNoise:
     batch_size: int
     factor: NoiseFactor
     label_law: str = "gaussian"
+    moments: FourthMoments | None = None
+
+    @cached_property
+    def fourth(self) -> FourthMoments:
+        """Those of the features."""
+        return self.moments or FourthMoments(self.features)
 
     @cached_property
     def thinning(self) -> float:
@@ -61,32 +71,36 @@ class SubsetNoise:
         """The factor f times X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^."""
         if self.thinning == 0:
             return np.zeros_like(sigma)
-        x = self.features
-        flat = np.reshape(sigma, (-1, *np.shape(sigma)[-2:]))
-        drawn = np.stack([(x * np.sum((x @ s) * x, axis=1)[:, None]).T @ x for s in flat]) / len(x)
-        return self.thinning * (np.reshape(drawn, np.shape(sigma)) - self.data_hessian @ sigma @ self.data_hessian)
+        return self.thinning * (self.fourth.of(sigma) - self.data_hessian @ sigma @ self.data_hessian)
 
     def restrict(self, basis: Matrix) -> SubsetNoise:
         """X V."""
-        return dataclasses.replace(self, features=self.features @ basis)
+        inside = self.fourth.restrict(basis)
+        return dataclasses.replace(self, features=inside.features, moments=inside)
 
     def cumulants(self, sigma: Matrix) -> Cumulants:
         """Of batches of a finite data set, exactly, at the mean itself.
 
         Without replacement fresh label noise counts as independent of which rows are drawn, to leading order.
         """
-        x, n, gram = self.features, len(self.features), self.data_hessian
+        return self._cumulants
+
+    @cached_property
+    def _cumulants(self) -> Cumulants:
+        n, gram = len(self.features), self.data_hessian
         values, weights = np.zeros(1), np.ones(1)
         if self.label_noise and self.factor.n_examples is None:
             values, weights = self.label_noise * np.array([1.0, -1.0]), np.ones(2) / 2
             if self.label_law == "gaussian":  # Gauss-Hermite: three values have its first five moments
                 values, weights = np.sqrt(3) * np.append(values, 0), np.array([1.0, 1.0, 4.0]) / 6
         higher = self.factor.cumulants(self.batch_size)
-        centre, d = x.T @ self.residuals / n, x.shape[1]
+        centre, d = self.features.T @ self.residuals / n, self.features.shape[1]
         slope, third, covariance = (np.zeros((d, d)) for _ in range(3))
         curvature, third_slope, fourth = (np.zeros((d, d, d)) for _ in range(3))
-        for value, weight in zip(values, weights / n, strict=True):
-            a = x * (self.residuals + value)[:, None] - centre
+        rows = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
+        for (value, weight), part in itertools.product(zip(values, weights / n, strict=True), rows):
+            x = self.features[part]
+            a = x * (self.residuals[part] + value)[:, None] - centre
             covariance += weight * a.T @ a
             for i in range(d):
                 change = x[:, i, None] * x - gram[i]  # d a_i / d w

@@ -229,7 +229,7 @@ def _scored(problem: LinearProblem, base: SGD, steps: int, start: np.ndarray) ->
         momentum = None if base.momentum is None else lambda t: plan.momentum
         optimizer = dataclasses.replace(base, learning_rate=lambda t: plan.rate[t], momentum=momentum)
         loss = run_law(problem, optimizer, batch_size=plan.size, steps=steps, initial=start).test_loss
-        return jnp.log(loss[-1] / loss[0] + _ROUNDING)
+        return jnp.log(jnp.maximum(loss[-1] / loss[0], 0.0) + _ROUNDING)
 
     return jax.jit(jax.value_and_grad(score))
 

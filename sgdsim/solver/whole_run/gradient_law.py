@@ -47,7 +47,11 @@ class GradientLaw(Protocol):
         ...
 
     def linear(self, sigma: Array) -> Array:
-        """C1, a positive linear map."""
+        """C1, a positive linear map, its own transpose."""
+        ...
+
+    def rotated(self, q: Array) -> GradientLaw:
+        """The law of Q'g as a function of Q'w, with Q orthogonal."""
         ...
 
 
@@ -65,6 +69,10 @@ class AdditiveLaw(NamedTuple):
     def linear(self, sigma: Array) -> Array:
         """0."""
         return jnp.zeros_like(sigma)
+
+    def rotated(self, q: Array) -> AdditiveLaw:
+        """In another orthonormal basis."""
+        return AdditiveLaw(q.T @ self.hessian @ q, q.T @ self.pull, q.T @ self.noise @ q)
 
 
 class GaussianLaw(NamedTuple):
@@ -86,6 +94,11 @@ class GaussianLaw(NamedTuple):
         """(K Sigma K + Tr[K Sigma] K) / b."""
         k = self.second_moment
         return (k @ sigma @ k + jnp.sum(k * sigma) * k) / self.batch_size
+
+    def rotated(self, q: Array) -> GaussianLaw:
+        """In another orthonormal basis."""
+        return self._replace(hessian=q.T @ self.hessian @ q, pull=q.T @ self.pull,
+                             second_moment=q.T @ self.second_moment @ q, teacher=q.T @ self.teacher)
 
 
 class SubsetLaw(NamedTuple):
@@ -118,6 +131,10 @@ class SubsetLaw(NamedTuple):
         """The factor f times X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^."""
         x, a = self.features, self.gram
         return self.factor * ((x * jnp.sum((x @ sigma) * x, axis=1)[:, None]).T @ x / len(x) - a @ sigma @ a)
+
+    def rotated(self, q: Array) -> SubsetLaw:
+        """In another orthonormal basis."""
+        return self._replace(hessian=q.T @ self.hessian @ q, pull=q.T @ self.pull, features=self.features @ q)
 
 
 def gradient_law(

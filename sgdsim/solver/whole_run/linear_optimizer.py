@@ -274,6 +274,6 @@ def _later(optimizer: LinearOptimizer) -> Clock:
     def jump(*leaves: Array) -> Array:
         whole = jnp.issubdtype(leaves[0].dtype, jnp.integer)
         grows = whole and all(np.all(np.asarray(y) - np.asarray(x) == 1) for x, y in itertools.pairwise(leaves))
-        return leaves[0] + _LATE if grows else leaves[0]
+        return leaves[-1] + _LATE if grows else leaves[-1]  # a first step may be another one
 
     return [jump(*leaves) for leaves in zip(*ticks, strict=True)]

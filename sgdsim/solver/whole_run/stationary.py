@@ -11,13 +11,10 @@ import numpy as np
 from jaxtyping import Array
 
 from sgdsim.solver.linear_algebra.lyapunov import discrete_lyapunov
-from sgdsim.solver.whole_run.gaussian_pairs import gaussian_covariance
-from sgdsim.solver.whole_run.gradient_law import GaussianLaw, GradientLaw
+from sgdsim.solver.whole_run.gradient_law import GradientLaw
 from sgdsim.solver.whole_run.linear_optimizer import Affine
 from sgdsim.solver.whole_run.motion import both_sides, kick, move_mean, transition
-from sgdsim.solver.whole_run.pairs import is_stable, pair_response
-
-_DENSE = 100  # up to so many unknowns the equations are solved as a matrix
+from sgdsim.solver.whole_run.settled_pairs import DENSE, iterate, settled_pairs
 
 _ROUNDING = 1e-12
 
@@ -61,11 +58,12 @@ def stationary_state(
         resting: projector (D, D) onto directions that nothing moves, and the point (D,) where they stay.
         commutes: whether Hessian and inputs' covariance are known to commute: then there is a closed form.
     """
+    if len(steps) == 1 and steps[0].a.ndim == 2:
+        known = None if resting is None else stationary_mean(steps, law, resting)[0]
+        mean, p, settles = settled_pairs(steps[0], law, known, growth, commutes)
+        noise = law.additive(mean[0]) + law.linear(p[0, :, 0])
+        return StationaryState(mean[None], p[None], noise[None], settles)
     means = stationary_mean(steps, law, resting)
-    if commutes and _alike(steps) and isinstance(law, GaussianLaw):
-        own = law.additive(means[0, 0])
-        p, settles = gaussian_covariance(steps[0], law, kick(steps[0], own), growth)
-        return StationaryState(means, p[None], (own + law.linear(p[0, :, 0]))[None], settles)
     d = len(law.pull)
     respond = _response(steps, law, growth)
     i, j = np.triu_indices(d)
@@ -86,17 +84,15 @@ def stationary_state(
     probe = jnp.broadcast_to(jnp.eye(d), own.shape)
     direct = jnp.stack([coordinates(respond(c)) for c in (own, probe)], axis=1)
     size = len(direct)
-    if size <= _DENSE:
+    if size <= DENSE:
         loop = jax.vmap(feedback, out_axes=1)(jnp.eye(size))
         solved = jnp.linalg.solve(jnp.eye(size) - loop, direct)
     else:
-        solved = jnp.stack([_iterate(feedback, y) for y in direct.T], axis=1)
+        solved = jnp.stack([iterate(feedback, y) for y in direct.T], axis=1)
     noise = own + jax.vmap(law.linear)(matrices(solved[:, 0]))
     covariance = respond(noise)
     probed = jnp.linalg.eigvalsh(matrices(solved[:, 1]))
     settles = jnp.isfinite(covariance).all() & (probed.min() >= -_ROUNDING * probed.max()) & (probed.max() > 0)
-    if _alike(steps):
-        settles = settles & is_stable(steps[0], jnp.linalg.eigvalsh(law.hessian), growth)
     return StationaryState(means, covariance, noise, settles)
 
 
@@ -118,10 +114,6 @@ def stationary_mean(
     return jnp.stack(means)
 
 
-def _alike(steps: Sequence[Affine]) -> bool:
-    return len(steps) == 1 and steps[0].a.ndim == 2
-
-
 def _period(steps: Sequence[Affine], law: GradientLaw) -> Array:
     """F_p ... F_1."""
     whole = transition(steps[0], law.hessian)
@@ -130,22 +122,8 @@ def _period(steps: Sequence[Affine], law: GradientLaw) -> Array:
     return whole
 
 
-def _iterate(feedback: Callable[[Array], Array], y: Array) -> Array:
-    """(I - feedback)^{-1} y by GMRES; the second round refines."""
-
-    def whole(x: Array) -> Array:
-        return x - feedback(x)
-
-    x = jnp.zeros_like(y)
-    for _ in range(2):
-        x = x + jax.scipy.sparse.linalg.gmres(whole, y - whole(x), tol=1e-9, restart=60, maxiter=10)[0]
-    return x
-
-
 def _response(steps: Sequence[Affine], law: GradientLaw, growth: float | Array) -> Callable[[Array], Array]:
     """R: noise covariances at each position (period, D, D) to the covariances of z there."""
-    if _alike(steps):
-        return pair_response(steps[0], law.hessian, growth)
     k, d = steps[0].a.shape[0], len(law.pull)
     whole = _period(steps, law) / jnp.sqrt(growth) ** len(steps)
 

@@ -105,6 +105,17 @@ def test_whole_sizes_keep_their_sum():
     assert np.abs(np.cumsum(size) - np.cumsum(rounded)).max() <= 1.0
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-8, 1e8])
+def test_a_problem_without_noise_in_any_units(scale):
+    """One example: a step of rate 1 / x^2 ends at the minimum, and there is no logarithm of its loss."""
+    problem = ss.DatasetRegression([[scale]], [1.0])
+    found = ss.design(problem, steps=3, batch_size=1)
+    for each in found.schedules.values():
+        rates = np.asarray(each.optimizer.learning_rate.values)
+        assert np.isfinite(rates).all() and (rates > 0).all()
+        assert abs(each.test_loss) < 1e-6 * float(problem.test_loss(problem.default_start))
+
+
 @pytest.mark.slow
 def test_preconditioner_and_nesterov_stay():
     given = ss.SGD(1.0, 0.5, preconditioner=[1.0, 2.0, 4.0], nesterov=True)
