@@ -23,6 +23,7 @@ _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*"
 _POINTS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
 _SHORT = r"[+-]?\d{1,3}"
 _CODE = r"\s*[+-]?0\d+\s*"
+_LEADING_ZERO = re.compile(r"(?:^|[\s,;|\"])[+-]?0\d")
 _POINTED = r"\s*[+-]?\d*\.\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
 # A float32 constant read as float64 varies by this share of its size.
 _ROUNDING = 2.0**-23
@@ -76,17 +77,16 @@ def _read_csv(path: Path) -> Any:
             names = [str(name).strip() for name in first.iloc[0]]
             _check_names(names)
             frame = pd.read_csv(io.StringIO(text), **options)
-            whole = frame.select_dtypes("integer").columns
-            if len(whole):  # of them pandas has dropped leading zeros
-                as_text = pd.read_csv(io.StringIO(text), dtype=str, usecols=list(whole), **options)
-                for name in whole:
-                    _check_no_codes(as_text[name], str(name))
             if separator != ",":
                 as_text = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **options)
                 if _decimal_commas(path, frame):
                     _check_no_points(as_text)
                     frame = pd.read_csv(io.StringIO(text), decimal=",", **options)
                 _check_no_thousands(path, as_text)
+            if _LEADING_ZERO.search(text):
+                as_text = pd.read_csv(io.StringIO(text), dtype=str, **options)
+                for name in frame.select_dtypes("number").columns:  # of them pandas has dropped leading zeros
+                    _check_no_codes(as_text[name], str(name))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as broken:
         raise _broken(path, str(broken)) from None
     frame.columns = names  # pandas renames duplicates and columns without a name

@@ -1,5 +1,7 @@
 """Units are the user's choice: in others the answers are the same, transformed."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -197,3 +199,17 @@ def test_slow_motion_ends_where_it_settles_however_long_the_time():
         ends = [manifold.slow_ode(ellipse, ss.SGD(0.02), ellipse.point(1.0), [time]).positions[-1],
                 manifold.label_noise_flow(ellipse, ellipse.point(1.0), [time], learning_rate=1e-3, label_noise=1.0)[-1]]
         np.testing.assert_allclose(ends, np.sqrt(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("h", [1e-12, 1.0, 1e12])
+def test_one_direction_is_exact_up_to_the_limit(h):
+    """docs/which-prediction.md: "exactly, at every learning rate below the limit", in closed form for D = 1."""
+    for b, share, sigma in itertools.product((1, 2, 1000), (1e-6, 0.5, 1 - 1e-6), (1e-8, 1e8)):
+        rate, turn = share * 2 / (1 + 2 / b) / h, 1 + 2 / b
+        found = ss.predict(ss.LinearRegression([h], label_noise=sigma), ss.SGD(rate), batch_size=b).covariance
+        # So near the limit 2 - rate h turn is 2e-6, and has lost six digits.
+        np.testing.assert_allclose(found, rate * sigma**2 / (b * (2 - rate * h * turn)), rtol=1e-8)
+    for x, beta in itertools.product((1e-6, 0.25, 1.0), (0.0, 0.25, 0.999, 1 - 1e-10)):  # critical: .25 beside .25
+        found = ss.predict(ss.Quadratic([h], [[1.0]]), ss.SGD(x / h, momentum=beta), batch_size=1).covariance
+        exact = (x / h) ** 2 * (1 + beta) / ((1 - beta) * x * (2 * (1 + beta) - x))
+        np.testing.assert_allclose(found, exact, rtol=1e-10)

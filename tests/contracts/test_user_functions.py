@@ -133,8 +133,17 @@ def test_modules(name):
         ss.FlaxNetwork(module, np.ones((4, 2)), np.ones(4))
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [
-    ("b2", ss.Adam(0.1, b2=1 - 1e-8)), ("b1", ss.Adam(0.1, b1=1 - 1e-9)), ("momentum", ss.SGD(0.1, momentum=1 - 1e-9))])
+NEAR = 1 - 1e-8
+DECAYS = [
+    ("b2", ss.Adam(0.1, b2=NEAR)), ("b1", ss.Adam(0.1, b1=NEAR)), ("b2", ss.AdamW(0.1, b2=NEAR)),
+    ("b1", ss.AdamW(0.1, b1=NEAR)), ("b2", ss.AdamE(0.1, b2=NEAR)), ("b2", ss.AdamMini(0.1, [[0]], b2=NEAR)),
+    ("b2", ss.RMSProp(0.1, b2=NEAR)), ("b2", ss.AdaptiveGradient(0.1, b2=NEAR)),
+    ("b1", ss.AdaptiveGradient(0.1, b1=NEAR)),
+    ("b2", ss.AdaSGD(0.1, b2=NEAR)), ("momentum", ss.SGD(0.1, momentum=NEAR)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "optimizer"), DECAYS)
 def test_decays_that_round_to_one(name, optimizer):
     with pytest.raises(ValueError, match=f"{name} is .* below 1 in float32.*float64"):
         ss.simulate(ss.LinearRegression([1.0], label_noise=1.0), optimizer, batch_size=1, chains=4, steps=10)

@@ -48,6 +48,8 @@ def test_names_of_columns_may_be_anything(name, tmp_path):
 REFUSED = {
     "thousands": (b'a,y\n"1,234.5",2\n2,4\n', ("row 1, column 'a'", "'1,234.5'", "thousands")),
     "a code": (b"a,y\n007,2\n012,4\n", ("column 'a' is '007'", "identifiers")),
+    "a code beside fractions": (b"a,y\n-007,2\n0.5,4\n", ("column 'a' is '-007'", "identifiers")),
+    "a code beside decimal commas": (b"a;y\n007;2\n0,5;4\n", ("column 'a' is '007'", "identifiers")),
     "a code in quotes": (b'a;y\n"1";2\n" 012";4\n', ("column 'a'", "identifiers")),
     "a code among text": (b"a,y\n007,2\nx12,4\n", ("column 'a' is '007'", "identifiers")),
     "thousands without a point": (b'a,y\n"1,234",2\n2,4\n', ("row 1, column 'a'", "thousands")),
