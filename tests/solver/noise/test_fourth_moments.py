@@ -6,7 +6,8 @@ import pytest
 from sgdsim.solver.noise.fourth_moments import FourthMoments
 
 X = np.random.default_rng(0).normal(size=(40, 4)) * 10.0 ** np.arange(-2, 2)
-SIGMA = (lambda s: s + s.swapaxes(1, 2))(np.random.default_rng(1).normal(size=(3, 4, 4)))
+HALVES = np.random.default_rng(1).normal(size=(3, 4, 4))
+SIGMA = HALVES + HALVES.swapaxes(1, 2)
 BASIS = np.linalg.qr(np.random.default_rng(2).normal(size=(4, 3)))[0]
 
 

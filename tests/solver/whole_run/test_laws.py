@@ -125,12 +125,12 @@ def test_gradients_against_finite_differences(loss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("problem", [
-    ss.LinearRegression(np.arange(1, 11) / 10, label_noise=0.5),
-    ss.LinearRegression(np.diag(np.arange(1, 11) / 10), label_noise=0.5),
-    ss.DatasetRegression(RNG.normal(size=(100, 10)), RNG.normal(size=100)),
+@pytest.mark.parametrize(("problem", "allowed"), [
+    (ss.LinearRegression(np.arange(1, 11) / 10, label_noise=0.5), 1),
+    (ss.LinearRegression(np.diag(np.arange(1, 11) / 10), label_noise=0.5), 1),
+    (ss.DatasetRegression(RNG.normal(size=(100, 10)), RNG.normal(size=100)), 3),
 ])
-def test_ten_thousand_pairs(problem):
+def test_ten_thousand_pairs(problem, allowed):
     def loss(rate, b):
         return stationary_law(problem, ss.SGD(rate), batch_size=b).test_loss
 
@@ -141,7 +141,7 @@ def test_ten_thousand_pairs(problem):
         begun = time.process_time()
         losses = np.asarray(every(rates, sizes))
         seconds = (time.process_time() - begun) / 2  # of two cores
-    assert seconds < 1, seconds
+    assert seconds < allowed, seconds
     assert losses[0] == pytest.approx(ss.predict(problem, ss.SGD(0.005), batch_size=1).test_loss, rel=1e-9)
     last = ss.predict(problem, ss.SGD(0.02), batch_size=64).test_loss
     assert losses[-1] == pytest.approx(last, rel=1e-9) and abs(losses[0] / last - 1) > 0.03
