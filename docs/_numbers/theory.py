@@ -132,7 +132,7 @@ def adam_sharpness_coefficient() -> Iterator[Said]:
     for betas, noise in ((betas, noise) for betas, noises in betas_and_noise.items() for noise in noises):
         with warnings.catch_warnings(action="ignore"):
             exact, *theory = (
-                solver.adam_bias.adam_sharpness_coefficient(*betas, noise, order=order)
+                solver.adam_bias.adam_sharpness_coefficient(*betas, noise, approximation=order)
                 for order in ("monte_carlo", "resummed", "corrected", "second")
             )
         label = ", ".join(f"{x:g}" for x in (*betas, noise)).replace("0.", ".")
