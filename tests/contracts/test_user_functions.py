@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import sgdsim as ss
+from sgdsim.engine.plan.request import check_request
 
 RATES = np.full(5, 0.1)
 
@@ -147,6 +148,14 @@ DECAYS = [
 def test_decays_that_round_to_one(name, optimizer):
     with pytest.raises(ValueError, match=f"{name} is .* below 1 in float32.*float64"):
         ss.simulate(ss.LinearRegression([1.0], label_noise=1.0), optimizer, batch_size=1, chains=4, steps=10)
+
+
+@pytest.mark.parametrize("transform", [optax.adam(0.1, b2=NEAR), optax.lamb(0.1, b1=NEAR)])
+def test_decays_of_optax_that_round_to_one(transform):
+    """Its steps would be 0, or no numbers."""
+    with pytest.raises(ValueError, match=r"a decay of .* below 1 in float32.*float64"):
+        ss.simulate(ss.LinearRegression([1.0], label_noise=1.0), transform, batch_size=1, chains=4, steps=10)
+    check_request(ss.LinearRegression([1.0]), transform, chains=4, steps=10, dtype="float64")
 
 
 def test_decays_of_a_sweep_that_round_to_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,8 @@ def check_request(
     check_schedules(known, steps)
     precision = _check_dtype(dtype)
     check_decays(known, precision)
+    if transform is not None and precision == np.float32:
+        _check_powers(transform, problem.dimension)
     _check_scaling(known, problem.dimension)
     return Request(
         chains=chains,
@@ -131,6 +134,17 @@ def check_decays(optimizer: Optimizer | None, dtype: np.dtype) -> None:
         decay = getattr(optimizer, name, None)
         if decay is not None and not callable(decay) and np.any(np.asarray(decay).astype(dtype) >= 1):
             raise _checks.error(name, np.asarray(decay).max(), f"below 1 in {dtype.name}, to which it is rounded",
+                                'pass dtype="float64"')
+
+
+def _check_powers(transform: optax.GradientTransformation, dimension: int) -> None:
+    """The same of an optax transformation, whose decays are constants of its program: 1 - decay^t is 0."""
+    w = jax.ShapeDtypeStruct((dimension,), jnp.float32)
+    program = str(jax.make_jaxpr(lambda w: transform.update(w, transform.init(w), w)[0])(w))
+    for base in re.findall(r"= pow ([\d.]+):", program):
+        if np.float32(base) == 1:
+            raise _checks.error("optimizer", f"an optax transformation with a decay of {base}",
+                                "one whose decays are below 1 in float32, to which they are rounded",
                                 'pass dtype="float64"')
 
 

@@ -111,18 +111,18 @@ def _vertex(setting: SlowSetting, alpha: float, chart: LogSizes) -> Vector:
 
 
 def _stages(setting: SlowSetting, squares: Vector) -> list[SlowSetting]:
-    """The optimizer with shrinking epsilons, itself last."""
+    """The optimizer with shrinking epsilons, its own last, or what rounding tells from none."""
     own = getattr(setting.optimizer, "eps", None)
     if own is None:
         return [setting]
     moving = setting.average(np.maximum(squares, 0))
     roots = 1 / _with_eps(setting, 0.0).scale(moving)[moving > 0]
-    eps = _FIRST * float(roots.min())
+    eps, least = _FIRST * float(roots.min()), max(float(own), 1e-12 * float(roots.max()))
     found = []
-    while eps > max(float(own), 1e-12 * roots.max()):
+    while eps > least:
         found.append(_with_eps(setting, eps))
         eps *= _SHRINK
-    return [*found, setting]
+    return [*found, _with_eps(setting, least)]
 
 
 def _with_eps(setting: SlowSetting, eps: float) -> SlowSetting:

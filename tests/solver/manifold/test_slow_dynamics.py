@@ -65,6 +65,7 @@ PATHS = {
     "adam-corrected": (ss.Adam(0.01, b2=0.999), lambda v: 1 / (np.sqrt(v) + 1e-8), lambda h: h, None),
     "rmsprop": (ss.RMSProp(0.02, b2=0.998), lambda v: 1 / (np.sqrt(v) + 1e-8), lambda h: h, None),
     "adam-e": (ss.AdamE(0.01, exponent=0.25, bias_correction=False), lambda v: 1 / (v**0.25 + 1e-8), lambda h: h, None),
+    "adam eps 0": (ss.Adam(0.01, eps=0.0), [1.58114, 0.94868]),
     "adam-mini": (ss.AdamMini(0.01, blocks=[[0, 1]], bias_correction=False), lambda v: 1 / (np.sqrt(v) + 1e-8),
                   lambda h: np.full(2, h.mean()), None),
     "ada-sgd": (ss.AdaSGD(0.01, bias_correction=False), lambda v: 1 / (np.sqrt(v) + 1e-8),
@@ -181,6 +182,7 @@ FIXED = {
     "adam-e .25": (ss.AdamE(0.01, exponent=0.25), [1.41421, 1.41421]),
     "adam-e .4": (ss.AdamE(0.01, exponent=0.4), [1.5704, 1.0897]),
     "adam-e .75": (ss.AdamE(0.01, exponent=0.75), [1.58114, 0.94868]),
+    "adam eps 0": (ss.Adam(0.01, eps=0.0), [1.58114, 0.94868]),
     "adam-mini": (ss.AdamMini(0.01, blocks=[[0, 1]]), [1.41421, 1.41421]),
 }
 
