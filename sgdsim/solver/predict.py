@@ -97,9 +97,11 @@ def predict(
             "additive", noise as at the minimum.
 
     Raises:
-        ValueError: an argument is out of range, the loss has no minimum, or the learning rate is at or past
-            the mean-square limit (the message gives the limit, and the tail index where a law still exists).
+        ValueError: an argument is out of range, the loss has no minimum, double precision does not resolve the
+            covariance, or the learning rate is at or past the mean-square limit (the message gives the limit, and the
+            tail index where a law still exists).
         NotImplementedError: no theory for this problem, optimizer, schedule or sampling.
+        NotConverged: an iteration does not settle.
 
     Examples:
         >>> import sgdsim as ss
@@ -144,6 +146,9 @@ def predict(
     if not all(np.isfinite(value).all() for value in (covariance, noise, train_loss, test_loss)):
         raise _checks.error("problem", problem, "such that its law is finite in double precision",
                             "choose units in which curvature, noise and learning rate are of order 1")
+    if not _is_covariance(covariance):
+        raise _checks.error("problem", problem, "such that double precision resolves its covariance",
+                            "choose units in which curvatures are of one order, or leave out the flattest")
     return Prediction(
         mean=setting.mean,
         covariance=covariance,
@@ -166,6 +171,14 @@ def predict(
         ),
         tail_index=partial(tail_index_of, setting),
     )
+
+
+def _is_covariance(matrix: Matrix) -> bool:
+    """Whether no correlation is beyond 1, but for rounding of the largest variance."""
+    variances = np.diag(matrix)
+    rounding = 1e-9 * variances.max(initial=0.0)
+    bound = np.sqrt(np.maximum(variances, 0))
+    return bool((np.abs(matrix) <= (1 + 1e-6) * np.outer(bound, bound) + rounding).all())
 
 
 def _exact(setting: LinearizedSGD) -> tuple[Matrix, Matrix]:

@@ -102,7 +102,7 @@ def changed(old: str, new: str) -> str:
 MISTAKES = {
     "unknown key": (changed("label_noise =", "label_nose ="), "label_nose", ("did you mean 'label_noise'",)),
     "unknown section": (changed("[optimizer]", "[optimiser]"), "[optimiser]", ("'optimizer'?",)),
-    "unknown kind": (changed('"SGD"', '"SDG"'), 'kind = "SDG"', ("'SGD'?", "'Adam'")),
+    "unknown kind": (changed('"SGD"', '"SDG"'), 'kind = "SDG"', ("did you mean 'SGD'", "'Adam'")),
     "a class of ours that is no choice": (changed('"SGD"', '"__import__"'), "__import__", ("kind", "'SGD'")),
     "kind is a list": (changed('"SGD"', '["SGD"]'), 'kind = ["SGD"]', ("['SGD']",)),
     "negative": (changed("noise = 0.5", "noise = -0.5"), "label_noise", ("-0.5", "standard deviation")),
