@@ -27,7 +27,7 @@ from sgdsim.solver.manifold.derivatives import (
     read_point,
 )
 from sgdsim.solver.manifold.label_noise_regularized_loss import regularizer_slope
-from sgdsim.solver.manifold.minimum import Minima, local, return_rate, settle, spectrum
+from sgdsim.solver.manifold.minimum import Minima, local, path_size, return_rate, settle, spectrum
 from sgdsim.solver.manifold.slow_setting import check_times, noise_level
 from sgdsim.solver.noise.factor import factor_of
 from sgdsim.solver.noise.subset import SubsetNoise
@@ -129,13 +129,14 @@ def label_noise_flow(
         less = "" if batches is None else ", less where batches are drawn"
         raise _checks.error("learning_rate", rate, f"such that every curvature is below {limit}{less}",
                             "lower it, or start at a flatter minimum")
+    size = path_size(float(np.abs(start).max()), velocity, span)
     # Where fluctuations have no limit the drift is NaN: a shorter trial step follows.
     with np.errstate(invalid="ignore"):
         found = scipy.integrate.solve_ivp(drift, (0.0, span), start, "LSODA", tau, rtol=error,
-                                          atol=error * np.abs(start).max(), args=(return_rate(start, velocity, span),))
+                                          atol=error * size, args=(return_rate(size, velocity, span),))
     if not found.success:
         raise _checks.NotConverged("the path ends where fluctuations grow without bound: lower learning_rate",
-                                   found.y.T)
+                                   np.reshape(found.y, (len(start), -1)).T)
     return found.y.T
 
 

@@ -74,9 +74,14 @@ def spectrum(hessian: Array, root: Array, rank: int) -> tuple[Array, Array, Arra
     return values, jnp.where(curved, 1 / jnp.where(curved, values, 1.0), 0.0), vectors
 
 
-def return_rate(start: Vector, velocity: Vector, span: float) -> float:
+def path_size(size: float, velocity: Vector, span: float) -> float:
+    """What errors of a path are relative to: the size of its start; of a start at 0, how far it would go."""
+    return size or float(np.abs(velocity).max()) * span or 1.0
+
+
+def return_rate(size: float, velocity: Vector, span: float) -> float:
     """At which what integration errors put off the manifold decays: well above that of the path itself."""
-    return float(_RETURN * max(1 / span, np.abs(velocity).max() / np.abs(start).max()))
+    return _RETURN * max(1 / span, float(np.abs(velocity).max()) / size)
 
 
 def floor_of(landscape: Landscape) -> float:

@@ -38,6 +38,11 @@ class Ambient:
         """
         return cls(problem, *settle(problem, "initial", initial, np.eye(problem.dimension), interpolating=True))
 
+    @property
+    def size(self) -> float:
+        """Of the start."""
+        return float(np.abs(self.start).max())
+
     def steepest(self, setting: SlowSetting, scale: Vector) -> float:
         """From all eigenvalues."""
         return float(Minima.at(self.here.hessian, setting.root(scale), self.here.rank).values[-1])
@@ -101,6 +106,11 @@ class LogSizes:
                                 f"{problem.least_loss:.3g} is left)",
                                 "with residuals left the noise is not that of the labels alone: use manifold.slow_sde")
         return dataclasses.replace(chart, start=chart._back(chart.start, metric))
+
+    @property
+    def size(self) -> float:
+        """Of the start; 1 is a change of a weight by a factor e."""
+        return max(1.0, float(np.abs(self.start).max()))
 
     def steepest(self, setting: SlowSetting, scale: Vector) -> float:
         """Of (4/n) X (u^2 S + v^2 S) X'."""

@@ -15,7 +15,7 @@ from sgdsim._specs import own_settings
 from sgdsim._types import Vector
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems.base import Problem
-from sgdsim.solver.manifold.minimum import return_rate
+from sgdsim.solver.manifold.minimum import path_size, return_rate
 from sgdsim.solver.manifold.slow_charts import chart_of
 from sgdsim.solver.manifold.slow_setting import (
     SlowSetting,
@@ -117,7 +117,9 @@ def slow_ode(
     cap = setting.cap(v)
     scale = setting.scale(v, cap)
     setting.check_stable(chart.steepest(setting, scale))
-    pull = return_rate(chart.start, begin(scale), max(float(t[-1]), 1e-300))
+    speed, span = begin(scale), max(float(t[-1]), 1e-300)
+    path = path_size(chart.size, speed, span)
+    pull = return_rate(path, speed, span)
     dimension = problem.dimension
 
     def velocity(now: float, state: Vector) -> Vector:
@@ -133,7 +135,7 @@ def slow_ode(
     state = np.concatenate([chart.start, v]) if setting.adaptive else chart.start
     method = "LSODA" if len(state) <= _IMPLICIT else "DOP853"
     size = np.abs(state)
-    size[:dimension], size[dimension:] = np.abs(chart.start).max(), size[dimension:].max(initial=0.0)
+    size[:dimension], size[dimension:] = path, size[dimension:].max(initial=0.0)
     later = t[t > 0]
     states = np.tile(state, (len(t), 1))
     if len(later):
@@ -147,8 +149,9 @@ def slow_ode(
             moved = scipy.integrate.solve_ivp(velocity, (first, float(t[-1])), state, t_eval=later, method=method,
                                               rtol=error, atol=_ABSOLUTE * error * np.maximum(size, 1e-300))
         if not moved.success:
+            reached = np.reshape(moved.y, (len(state), -1)).T[-1:, :dimension]
             raise _checks.NotConverged(f"the slow dynamics could not be integrated beyond t = {moved.t[-1:]}: "
-                                       f"{moved.message}", reached=np.transpose(moved.y)[-1:, :dimension])
+                                       f"{moved.message}", reached)
         states[t > 0] = moved.y.T
     moments = np.maximum(states[:, dimension:], 0) if setting.adaptive else np.zeros((len(t), dimension))
     ends = [chart.point(setting, z, setting.scale(moment, cap))

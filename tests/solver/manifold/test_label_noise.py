@@ -228,6 +228,20 @@ def test_curvature_is_a_change_of_units():
     np.testing.assert_allclose(*slopes, rtol=1e-6)
 
 
+@pytest.mark.parametrize("start", [(0.0, 0.0), (0.0, 0.3)])
+def test_the_flow_does_not_ask_where_the_origin_is(start):
+    """A valley along w1 = w2^2, and the same one moved by (5, 5)."""
+    def valley(w):
+        return 0.5 * (1 + w[1]) * (w[0] - w[1] ** 2) ** 2
+
+    first = np.array([start[1] ** 2, start[1]])
+    here, there = (label_noise_flow(lambda w, by=by: valley(w - by), first + by, [0.5, 1.0], learning_rate=1e-3,
+                                    label_noise=1.0) - by for by in (0.0, 5.0))
+    np.testing.assert_allclose(here, there, atol=1e-6)
+    np.testing.assert_allclose(here[:, 0], here[:, 1] ** 2, atol=1e-6)
+    assert np.abs(here[1] - first).max() > 0.05
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.6])
 def test_the_flow_and_the_slow_equation_share_their_time(beta):
     """At a small learning rate both follow tr H / 4, with momentum, for any noise and batch, in time and in steps."""

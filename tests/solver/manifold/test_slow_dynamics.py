@@ -193,6 +193,14 @@ def test_fixed_points_of_the_sheet(name):
         np.testing.assert_allclose(found, expected, atol=6e-5)
 
 
+def test_logarithms_may_begin_at_zero():
+    """Weights of size 1 and a teacher of 0: each decays by itself, like exp(-x^2 t / 2) at alpha = 1/4."""
+    x = np.array([1.0, 2.0, -1.0])
+    network = ss.DiagonalNetwork(x[None], teacher=[0.0, 0.0, 0.0])
+    path = slow_ode(network, ss.SGD(0.01), np.ones(6), [0.5, 5.0], label_noise=0.5)
+    np.testing.assert_allclose(path.positions, np.exp(-np.outer([0.5, 5.0], np.tile(x, 2) ** 2) / 2), rtol=1e-6)
+
+
 def test_without_epsilon_the_end_is_the_limit_of_small_ones():
     """At a kink, where a second moment vanishes."""
     found = slow_fixed_point(ELLIPSE, ss.Adam(0.01, eps=0.0), ELLIPSE.point(1.0))
