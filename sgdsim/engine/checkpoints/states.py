@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +20,16 @@ def named_states(states: PyTree, used: int) -> dict[str, np.ndarray]:
 
 
 def restored_states(arrays: dict[str, np.ndarray], shapes: PyTree, used: int, mesh: Mesh | None) -> PyTree:
-    """States from a checkpoint, in the layout of these devices; padding repeats the first unit."""
+    """States from a checkpoint, in the layout of these devices."""
+    return placed_states([arrays[f"state.{i:03d}"] for i in range(len(jax.tree.leaves(shapes)))], shapes, used, mesh)
+
+
+def placed_states(plain: Sequence[np.ndarray], shapes: PyTree, used: int, mesh: Mesh | None) -> PyTree:
+    """States of plain leaves, in the layout of these devices; padding repeats the first unit."""
     leaves, structure = jax.tree.flatten(shapes)
     restored = []
-    for i, leaf in enumerate(leaves):
-        saved = arrays[f"state.{i:03d}"]
-        saved = saved if _is_key(leaf) else saved.view(leaf.dtype)  # to NumPy, JAX's small floats are just bytes
+    for leaf, array in zip(leaves, plain, strict=True):
+        saved = array if _is_key(leaf) else array.view(leaf.dtype)  # to NumPy, JAX's small floats are just bytes
         full = place(np.concatenate([saved, saved[:1].repeat(leaf.shape[0] - used, axis=0)]), mesh)
         restored.append(jax.random.wrap_key_data(full) if _is_key(leaf) else full if mesh else jnp.asarray(full))
     return jax.tree.unflatten(structure, restored)

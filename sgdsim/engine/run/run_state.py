@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from sgdsim import _checks
-from sgdsim.engine.checkpoints.states import named_states, restored_states
+from sgdsim.engine.checkpoints.states import named_states, placed_states
 from sgdsim.engine.plan.blocks import Blocks
 from sgdsim.engine.plan.passes import Pass
 from sgdsim.engine.plan.request import Request
@@ -65,15 +65,11 @@ class StateLayout:
         ends = np.cumsum(blocks.valid)
         which = [ends[b] - blocks.valid[b] + np.minimum(np.arange(blocks.size), blocks.valid[b] - 1)
                  for b in range(portion.first, portion.stop)]
-        arrays = {
-            f"state.{i:03d}": np.stack([leaf if axis is None else np.moveaxis(leaf[chains], 0, axis)
-                                        for chains in which])
-            for i, (axis, leaf) in enumerate(zip(self._axes, jax.tree.leaves(state[2:]), strict=False))
-        }
-        optimizer = restored_states(arrays, fresh.optimizer, len(which), mesh)
+        plain = [np.stack([leaf if axis is None else np.moveaxis(leaf[chains], 0, axis) for chains in which])
+                 for axis, leaf in zip(self._axes, jax.tree.leaves(state[2:]), strict=False)]
         if state.sampler is None:  # of one chain: passes begin anew
-            return fresh._replace(optimizer=optimizer)
-        optimizer, sampler = restored_states(arrays, (fresh.optimizer, fresh.sampler), len(which), mesh)
+            return fresh._replace(optimizer=placed_states(plain, fresh.optimizer, len(which), mesh))
+        optimizer, sampler = placed_states(plain, (fresh.optimizer, fresh.sampler), len(which), mesh)
         return fresh._replace(optimizer=optimizer, sampler=sampler)
 
     def check(self, given: object) -> RunState:

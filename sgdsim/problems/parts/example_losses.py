@@ -67,7 +67,11 @@ class ExampleLosses:
 
     def mean_loss(self, w: AnyArray) -> jax.Array:
         """Loss and penalty of one vector w, without additive label noise."""
-        return self.expected_loss(w, self.features, self.targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
+        return self.loss_of(w, self.features, self.targets)
+
+    def loss_of(self, w: AnyArray, features: AnyArray, targets: AnyArray) -> jax.Array:
+        """The same of some examples."""
+        return self.expected_loss(w, features, targets).mean() + 0.5 * self.weight_decay * jnp.sum(w * w)
 
     @jax.jit
     def loss(self, w: AnyArray) -> jax.Array:
@@ -106,11 +110,7 @@ class ExampleLosses:
     def example_gradient(self, w: ArrayT, example: PyTree) -> ArrayT:
         """Gradient of the expected loss of one example (x_i, y_i) and of the penalty, at w of shape (D,)."""
         x, y = example
-
-        def one(v: jax.Array) -> jax.Array:
-            return self.expected_loss(v, x[None], y[None])[0] + 0.5 * self.weight_decay * jnp.sum(v * v)
-
-        return jax.grad(one)(jnp.asarray(w))
+        return jax.grad(self.loss_of)(jnp.asarray(w), x[None], y[None])
 
     def slice_chains(self, examples: int, numbers: int = _CPU_NUMBERS) -> int:
         """How many chains to take together when each looks at so many examples and all may make so many numbers."""

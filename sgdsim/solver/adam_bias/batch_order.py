@@ -94,10 +94,5 @@ def mean_gradient(problem: DataProblem, w: Array, rows: Array) -> Array:
     """The gradient of the mean loss of some examples of a data set."""
     batch = jnp.asarray(problem.features)[rows], jnp.asarray(problem.targets)[rows]
     if isinstance(problem, ExampleLosses):  # one pass for all examples
-        examples = problem
-
-        def batch_loss(v: Array) -> Array:
-            return examples.expected_loss(v, *batch).mean() + 0.5 * examples.weight_decay * jnp.sum(v * v)
-
-        return jax.grad(batch_loss)(w)
+        return jax.grad(problem.loss_of)(w, *batch)
     return jax.vmap(problem.example_gradient, (None, 0))(w, batch).mean(axis=0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -57,11 +55,7 @@ def least_norm(features: ArrayLike, targets: ArrayLike, *, p: float = 1.0) -> Ve
     x, y = check_examples(features, targets)
     if exponent == 1:
         return basis_pursuit(x, y)
-
-    def spread(w: Vector, eps: float) -> Matrix:
-        return x * (w**2 + eps**2) ** (1 - exponent / 2)
-
-    return _reweighted(x, y, spread)
+    return _reweighted(x, y, exponent)
 
 
 def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
@@ -116,8 +110,8 @@ def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
     raise _checks.NotConverged(f"the nuclear norm {size:.8g} is above its bound {bound:.8g}", reached=matrix)
 
 
-def _reweighted(x: Matrix, y: Vector, spread: Callable[[Vector, float], Matrix]) -> Vector:
-    """W = M X' (X M X')^+ y until it settles; `spread` is X M at w, M the inverse weights."""
+def _reweighted(x: Matrix, y: Vector, p: float) -> Vector:
+    """W = M X' (X M X')^+ y until it settles, M = diag (w^2 + eps^2)^(1 - p/2) the inverse weights."""
     w = np.linalg.lstsq(x, y, rcond=None)[0]
     _check_fit(x @ w, y)
     top = float(np.abs(w).max())
@@ -125,8 +119,8 @@ def _reweighted(x: Matrix, y: Vector, spread: Callable[[Vector, float], Matrix])
     for _ in range(_ROUNDS):
         if top == 0:
             return w
-        metric = spread(w, eps)
-        new = metric.T @ np.linalg.lstsq(metric @ x.T, y, rcond=None)[0]
+        weighted = x * (w**2 + eps**2) ** (1 - p / 2)
+        new = weighted.T @ np.linalg.lstsq(weighted @ x.T, y, rcond=None)[0]
         moved = np.abs(new - w).max() / top
         w = new
         if moved < _SETTLED and eps <= _LEAST * top:

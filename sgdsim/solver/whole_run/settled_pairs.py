@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,8 @@ def settled_pairs(
     enters = jnp.outer(fixed.b, fixed.b).ravel()[:, None, None]
     response = respond(enters)
     variance = response[0, 0]
-    feedback, close = _explicit(explicit, variance) if explicit else _general(held, variance)
+    shares = _shares(explicit, variance) if explicit else None
+    feedback, close = _explicit(shares, variance) if shares else _general(held, variance)
 
     def solve(q: Array, transposed: bool) -> Array:
         at = (q + q.transpose(0, 3, 4, 1, 2)).transpose(1, 3, 0, 2, 4).reshape(k * k, -1, d, d)[..., i, j] / 2
@@ -80,12 +82,12 @@ def settled_pairs(
         return growth * p - both_sides(step, law.hessian, p) - kick(step, law.linear(p[0, :, 0]))
 
     own = law.additive(mean[0])
-    noises = jnp.stack([(own + own.T) / 2, *([] if explicit else [jnp.eye(d)])])
+    noises = jnp.stack([(own + own.T) / 2, *([] if shares else [jnp.eye(d)])])
     found = jax.lax.custom_linear_solve(
         jax.vmap(residual), jax.vmap(lambda c: kick(step, c))(noises),
         lambda _, y: solve(y, False), lambda _, y: solve(y, True),
     )  # fmt: skip
-    settles = _explicitly(explicit, variance) if explicit else _positive(jax.lax.stop_gradient(found[1, 0, :, 0]))
+    settles = shares.settles(variance) if shares else _positive(jax.lax.stop_gradient(found[1, 0, :, 0]))
     covariance = jnp.einsum("da,iajb,eb->idje", basis, found[0], basis)
     return mean @ basis.T, covariance, settles & is_stable(fixed, curvatures, growth)
 
@@ -146,31 +148,39 @@ def _positive(x: Array) -> Array:
     return good & (largest > 0)
 
 
-def _explicit(law: GaussianLaw, variance: Array) -> tuple[Linear, Linear]:
-    """The same where K is diagonal: every pair by itself, but for the trace that all diagonal ones share."""
-    own, shared, fed = _shares(law, variance)
+class _Shares(NamedTuple):
+    """C_1 where K is diagonal: every pair by itself, but for the trace that all diagonal ones share."""
+
+    own: Array  # k_i k_j / b
+    trace: Array  # k_i at (i, i)
+    given: Array  # k_i / b at (i, i)
+    fed: Array  # what noise in the trace does to x
+
+    def settles(self, variance: Array) -> Array:
+        """Whether I - S C_1 has a positive inverse."""
+        return jnp.all(variance * self.own < 1) & (jnp.sum(self.trace * self.fed) < 1)
+
+
+def _explicit(shares: _Shares, variance: Array) -> tuple[Linear, Linear]:
+    """The same as `_general`, in closed form."""
+    own, trace, given, fed = shares
 
     def feedback(x: Array) -> Array:
-        return own * x + shared * jnp.sum(shared * x, axis=-1, keepdims=True) / law.batch_size
+        return own * x + given * jnp.sum(trace * x, axis=-1, keepdims=True)
 
     def close(y: Array) -> Array:
         direct = y / (1 - variance * own)
-        return direct + fed * jnp.sum(shared * direct, axis=-1, keepdims=True) / (1 - jnp.sum(shared * fed))
+        return direct + fed * jnp.sum(trace * direct, axis=-1, keepdims=True) / (1 - jnp.sum(trace * fed))
 
     return feedback, close
 
 
-def _explicitly(law: GaussianLaw, variance: Array) -> Array:
-    own, shared, fed = _shares(law, variance)
-    return jnp.all(variance * own < 1) & (jnp.sum(shared * fed) < 1)
-
-
-def _shares(law: GaussianLaw, variance: Array) -> tuple[Array, Array, Array]:
-    """k_i k_j / b; k_i at (i, i); and what noise in the trace does to x."""
+def _shares(law: GaussianLaw, variance: Array) -> _Shares:
     k = jnp.diag(law.second_moment)
     i, j = np.triu_indices(len(k))
-    own, shared = k[i] * k[j] / law.batch_size, jnp.where(i == j, k[i], 0.0)
-    return own, shared, variance * shared / law.batch_size / (1 - variance * own)
+    own, trace = k[i] * k[j] / law.batch_size, jnp.where(i == j, k[i], 0.0)
+    given = trace / law.batch_size
+    return _Shares(own, trace, given, variance * given / (1 - variance * own))
 
 
 def iterate(whole: Linear, y: Array) -> Array:
