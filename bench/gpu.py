@@ -201,7 +201,7 @@ def right(chains: int = MILLION) -> list[Row]:
     return rows
 
 
-CASES = (right, memory, against_the_floor, one_parameter, few_chains, network, other_sizes, loops)
+CASES = (right, memory, loops, network, against_the_floor, one_parameter, few_chains, other_sizes)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 import sgdsim as ss
 from sgdsim.experiments.framework.networks import find_minimum
+from sgdsim.experiments.minibatch_noise.general_minima import regression
 from sgdsim.solver import gradient_covariance
 from sgdsim.solver.stationary import covariance_near_minimum
 from sgdsim.statistics import GradientNoise, Moments
@@ -71,3 +72,11 @@ def test_fluctuations_around_a_minimum_follow_corollary_3(assert_within_sigma):
     stderr = ((moved - moved.mean(axis=0)) ** 2).std(axis=0) / np.sqrt(len(moved)) / moved.var(axis=0)
     assert_within_sigma(ratio, np.ones_like(ratio), np.hypot(stderr, 0.05))
     assert (np.abs(ratio - 1.5) > 4 * np.hypot(stderr, 0.05)).all()
+
+
+def test_the_minima_of_the_experiment_do_not_hang_on_the_last_digits():
+    """A GPU and a newer JAX start 1e-7 elsewhere; from random weights that led to another minimum, or to none."""
+    point = regression("growing with |x|²", 400)
+    elsewhere = point.w + 0.05 * np.random.default_rng(0).standard_normal(len(point.w))
+    np.testing.assert_allclose(find_minimum(point.problem, elsewhere), point.w, rtol=0, atol=1e-6)
+    assert np.linalg.eigvalsh(np.asarray(point.problem.hessian(point.w)))[0] > 1e-5

@@ -12,7 +12,7 @@ from sgdsim.comparisons.judge import judge
 from sgdsim.engine import sweep
 from sgdsim.experiments.framework.findings import ERROR_RATE, Drawing, Figure, Findings, Scale, Table, Verdict
 from sgdsim.experiments.framework.measure import short_provenance
-from sgdsim.experiments.framework.networks import find_minimum, judge_matrix, linear_layer, two_layers
+from sgdsim.experiments.framework.networks import find_minimum, judge_matrix, linear_layer, teacher_weights, two_layers
 from sgdsim.experiments.framework.registry import experiment
 from sgdsim.optimizers import SGD
 from sgdsim.plots import panels
@@ -50,12 +50,16 @@ class Point(NamedTuple):
 
 
 def regression(kind: str, n: int, size: float = SIZE) -> Point:
-    """A tanh network on labels of a network of its own shape plus residuals of one kind."""
+    """A tanh network on labels of a network of its own shape plus residuals of one kind.
+
+    Units that differ much, and outer weights of one size: where two are alike, or one does next to nothing, the
+    minimum may lie at infinity.
+    """
     rng = np.random.default_rng(1)
     x = rng.standard_normal((n, INPUTS))
-    y = np.tanh(x @ rng.standard_normal((INPUTS, HIDDEN))) @ rng.standard_normal(HIDDEN)
-    problem = FlaxNetwork(two_layers(HIDDEN, 1), x, y + size * RESIDUALS[kind](rng, x))
-    return Point(problem, find_minimum(problem, problem.default_start))
+    inner, outer = 1.5 * rng.standard_normal((INPUTS, HIDDEN)), rng.choice([-1.0, 1.0], HIDDEN)
+    problem = FlaxNetwork(two_layers(HIDDEN, 1), x, np.tanh(x @ inner) @ outer + size * RESIDUALS[kind](rng, x))
+    return Point(problem, find_minimum(problem, teacher_weights(inner, outer)))
 
 
 def classification(scale: float, n: int) -> Point:
