@@ -1,4 +1,4 @@
-"""The goals on one GPU: `python bench/gpu.py` prints a table and writes it into `bench/gpu.md`; needs a CUDA device."""
+"""The goals on one GPU: `python bench/gpu.py [CASE ...]` prints a table and writes it into `bench/gpu.md`."""
 
 from __future__ import annotations
 
@@ -204,36 +204,41 @@ def right(chains: int = MILLION) -> list[Row]:
 CASES = (right, memory, loops, network, against_the_floor, one_parameter, few_chains, other_sizes)
 
 
-def main() -> int:
-    """Run all cases and keep the table."""
+def main(names: list[str]) -> int:
+    """Run all cases, or those named, and keep the table."""
+    known = {case.__name__: case for case in CASES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f"no case {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
     if jax.default_backend() != "gpu":
         print(f"bench/gpu.py needs a GPU, and JAX found {jax.devices()}", file=sys.stderr)
         return 2
-    rows: list[Row] = []
     failed = 0
-    for case in CASES:
+    for name in names or known:
         try:
-            found = case()
+            rows = known[name]()
         except Exception as error:  # one case that fails must not cost the others: a GPU is seldom at hand
             traceback.print_exc()
-            found, failed = [(case.__name__, f"failed: {type(error).__name__}", "")], failed + 1
-        for row in found:
+            rows, failed = [(name, f"failed: {type(error).__name__}", "")], failed + 1
+        for row in rows:
             print(" | ".join(row), flush=True)
-        rows += found
         write(rows)
     return int(failed > 0)
 
 
 def write(rows: list[Row]) -> None:
-    """What was measured so far, into the page."""
-    device = jax.devices()[0]
-    where = (f"{datetime.date.today()}, {device.device_kind}, jax {jax.__version__}, sgdsim {ss.__version__}, "
-             "`python bench/gpu.py`")  # fmt: skip
+    """What was measured now, into the page, beside what was measured before of other cases."""
+    card = f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {datetime.date.today()}"
     page = Path(__file__).with_name("gpu.md")
-    above = page.read_text().split(MARK)[0] if page.exists() else "# One GPU\n\n"
-    lines = ["| case | measured | goal |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    page.write_text(f"{above}{MARK}\n\n{where}\n\n" + "\n".join(lines) + "\n")
+    above, _, below = page.read_text().partition(MARK)
+    cells = [line.strip("| ").split(" | ") for line in below.splitlines() if line.startswith("| ")][1:]
+    kept = {case: rest for case, *rest in cells}
+    kept |= {case: [measured, goal or "-", card] for case, measured, goal in rows}
+    lines = ["| case | measured | goal | card |", "|---|---|---|---|",
+             *(f"| {' | '.join([case, *rest])} |" for case, rest in kept.items())]  # fmt: skip
+    page.write_text(f"{above}{MARK}\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

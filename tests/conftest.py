@@ -41,6 +41,14 @@ def _assert_within_sigma(estimate, truth, stderr, comparisons=None):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Leave out what only a CPU can show."""
+    if jax.default_backend() != "cpu":
+        for item in items:
+            if item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason="needs JAX's CPU backend"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """Compiled programs of one file are of no use to the next, and all of them together take gigabytes."""

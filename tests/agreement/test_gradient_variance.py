@@ -45,7 +45,7 @@ SLOW = ("data", "data, decay and label noise")  # subsets with a constant rate c
 def test_quadratic_losses(name):
     problem, rate, start, sampling = CASES[name]
     setting = {"batch_size": [10, 20], "steps": 4, "initial": start, "sampling": sampling}
-    simulated = ss.gradient_variance(problem, ss.SGD(rate), chains=16_000, seed=3, **setting)
+    simulated = ss.gradient_variance(problem, ss.SGD(rate), chains=48_000, seed=3, **setting)
     exact = ss.solver.gradient_variance(problem, ss.SGD(rate), **setting)
     assert {row.verdict for row in ss.compare(simulated, exact).rows} == {AGREE}
     for field in ("gradient", "full_gradient", "loss"):

@@ -254,6 +254,7 @@ def test_wide_layers_are_measured_like_narrow_ones(assert_within_sigma):
             assert_within_sigma(layer.gradient[0], 1.03 * exact, layer.gradient_stderr[0], 4)
 
 
+@pytest.mark.cpu
 def test_the_same_on_one_device_and_on_two():
     """The same random numbers; sums are fused differently, so the last bit of a float32 may differ."""
     one, two = online(devices=1), online(devices=2)

@@ -20,6 +20,7 @@ def same(a, b):
             np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name), err_msg=field.name)
 
 
+@pytest.mark.cpu
 def test_the_seed_fixes_every_bit_on_any_number_of_devices():
     assert jax.local_device_count() >= 2
     one = ss.simulate(PROBLEM, ss.SGD(0.3, momentum=0.5), **SMALL, seed=7, devices=1)

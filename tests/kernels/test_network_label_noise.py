@@ -74,7 +74,8 @@ def test_signs_are_the_labels_of_algorithm_1():
     """With all examples in the batch the gradient takes one value for each choice of signs, all as often."""
     problem = ss.FlaxNetwork(nn.Dense(1, use_bias=False), X[:2], Y[:2, 0], label_noise=0.7, noise="sign")
     kernel, chains, w = network_kernel(problem, 2, "without_replacement", np.float32), 4000, np.array([0.3, -0.2])
-    g = np.asarray(draw(kernel, jax.random.key(1), np.repeat(w[:, None], chains, axis=1), ()))
+    with jax.default_matmul_precision("highest"):  # as the engine asks for; a GPU's default is three digits
+        g = np.asarray(draw(kernel, jax.random.key(1), np.repeat(w[:, None], chains, axis=1), ()))
     signs = np.array([[a, b] for a in (-1, 1) for b in (-1, 1)])
     values = np.asarray(problem.gradient(w)) - 0.7 * signs @ X[:2] / 2
     distance = np.abs(g.T[:, None] - values).max(axis=-1)

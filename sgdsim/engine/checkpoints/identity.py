@@ -16,7 +16,7 @@ from sgdsim import _checks
 from sgdsim._version import __version__
 from sgdsim.engine.plan.blocks import Blocks
 from sgdsim.engine.plan.request import Request
-from sgdsim.engine.run.advance import Launch, Shared, Unit, advance, begin
+from sgdsim.engine.run.advance import Launch, Shared, Unit, advance, begin, lowering
 from sgdsim.problems import Problem
 
 _SHOWN = 60
@@ -67,8 +67,9 @@ def program(shared: Shared, request: Request, blocks: Blocks, launch: Launch | N
     how = {"transform": request.transform, "mesh": None}
     first = begin.lower(shared, unit, params, alive, **how)
     scalar = np.int32(0)
-    rest = advance.lower(shared, unit, first.out_info, scalar, scalar, scalar, np.bool_(True), groups=blocks.groups,
-                         launch=launch, **how)
+    with lowering():
+        rest = advance.lower(shared, unit, first.out_info, scalar, scalar, scalar, np.bool_(True),
+                             groups=blocks.groups, launch=launch, **how)
     text = first.as_text() + rest.as_text()
     if re.search(r"@\w*python\w*callback", text) and not name:
         raise _checks.error("checkpoint", "without a name", "named where a run calls back into Python: what is called "

@@ -20,7 +20,7 @@ from sgdsim.engine.plan.hosts import agree, everywhere, interrupts
 from sgdsim.engine.plan.passes import Pass, make_units, start_states
 from sgdsim.engine.plan.plan import Plan
 from sgdsim.engine.plan.schedule import Segment
-from sgdsim.engine.run.advance import BlockState, Shared, Unit, advance, begin
+from sgdsim.engine.run.advance import BlockState, Shared, Unit, advance, begin, lowering
 from sgdsim.engine.run.collector import Collected, Collector, Finals, Measured, Part, join, named_arrays
 from sgdsim.engine.run.progress import ProgressBar
 from sgdsim.engine.run.stopping import is_reached, largest_errors
@@ -150,10 +150,12 @@ def _start(plan: Plan, shared: Shared, portion: Pass, collector: Collector, unit
 def _one_segment(plan: Plan, shared: Shared, segment: Segment, units: Unit, now: Progress,
                  collector: Collector) -> Progress:
     counts = (np.int32(_offset(plan) + segment.start), np.int32(segment.rounds), np.int32(segment.inner))
-    states, sums, centre = advance(
-        shared, units, now.states, *counts, np.bool_(segment.measure),
-        groups=plan.blocks.groups, transform=plan.request.transform, mesh=plan.mesh, launch=plan.launch,
-    )
+    with lowering():
+        states, sums, centre = advance(
+            shared, units, now.states, *counts, np.bool_(segment.measure),
+            groups=plan.blocks.groups, transform=plan.request.transform, mesh=plan.mesh, launch=plan.launch,
+            stretch=plan.stretch,
+        )
     # Without it, segments that measure nothing would queue up, each with states of its own.
     jax.block_until_ready(states.alive)
     collected = collector.add(now.collected, segment, states, sums, centre)

@@ -39,6 +39,7 @@ def chains_in(message):
     return int(str(message.value).split("about ")[1].split(" chains")[0])
 
 
+@pytest.mark.cpu
 def test_what_cannot_fit_is_refused_before_it_starts(nothing_runs):
     """No limit is patched here: nobody has the memory for 10^12 chains, and asking must cost none."""
     with pytest.raises(ValueError, match=r"chains is 1000000000000, .*needs .* GiB of host memory.*'auto'") as said:
@@ -106,6 +107,7 @@ def test_passes_may_end_anywhere_in_a_grid_and_in_a_product():
         np.testing.assert_array_equal(a.record["product_covariance"], b.record["product_covariance"])
 
 
+@pytest.mark.cpu
 def test_ctrl_c_between_passes_returns_what_was_measured(monkeypatch):
     settings = {"batch_size": 16, "chains": 20_000, "steps": 40, "burn_in": 10,
                 "statistics": [ss.statistics.Moments(), ss.statistics.LargestDeviations()]}
@@ -141,6 +143,7 @@ def test_ctrl_c_between_passes_returns_what_was_measured(monkeypatch):
     np.testing.assert_array_equal(part.final[:5000], whole.final[:5000])
 
 
+@pytest.mark.cpu
 def test_one_bar_runs_over_all_passes(monkeypatch):
     seen = []
 

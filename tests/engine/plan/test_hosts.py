@@ -88,11 +88,13 @@ def assert_same(path, result):
         np.testing.assert_array_equal(found[name], truth, err_msg=name)
 
 
+@pytest.mark.cpu
 def test_eight_devices_give_the_bits_of_one(tmp_path, one):
     finish(start(tmp_path, 8))
     assert_same(tmp_path / "0.npz", one)
 
 
+@pytest.mark.cpu
 def test_two_processes_of_four_devices_give_the_bits_of_one(tmp_path, one):
     """And the first of them leaves a checkpoint, from which one process goes on."""
     port = free_port()
@@ -141,6 +143,7 @@ print("same", sum(np.size(a) for a in one))
 """
 
 
+@pytest.mark.cpu
 def test_the_blocks_of_64_processes_merge_to_the_bits_of_one():
     """Each process of this machine's one is a virtual device that holds one block; nothing is sent."""
     process = subprocess.Popen([sys.executable, "-c", MANY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

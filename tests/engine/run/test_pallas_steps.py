@@ -262,6 +262,7 @@ def test_it_lowers_for_a_newer_gpu_by_mosaic(name, batch_size):
     kernel = kernel_of(regression(DENSE), batch_size)
     optimizer, state = started(OPTIMIZERS[name], np.zeros(3), 300)
     h100 = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=AbstractDevice("NVIDIA H100", 132, "gpu"))
+    key = jax.random.key(0)
     with jax.sharding.use_abstract_mesh(h100):
-        traced = mosaic_steps.trace(kernel, optimizer, jax.random.key(0), 0, 9, *state, diverged=1e18)
+        traced = mosaic_steps.trace(kernel, optimizer, key, 0, 9, *state, diverged=1e18)
         assert "mosaic_gpu" in traced.lower(lowering_platforms=("cuda",)).as_text()
