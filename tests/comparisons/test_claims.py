@@ -62,7 +62,7 @@ def test_a_claimed_exponent(sizes):
     [
         (lambda grid: ss.scaling(grid, TRACE, over="momentum"), "'batch_size', 'learning_rate'"),
         (lambda grid: ss.scaling(grid, "variance"), "one number"),
-        (lambda grid: ss.scaling(grid, "mean[0]"), "positive, to have an exponent"),
+        (lambda grid: ss.scaling(grid, lambda covariance: -covariance[0, 0]), "positive, to have an exponent"),
         (lambda grid: ss.scaling(grid, "nothing"), "'nothing', but it must be one of what was measured"),
         (lambda grid: ss.scaling(grid, TRACE, over="batch_size"), "several values of batch_size only"),
         (lambda grid: ss.claim(grid, "test_loss is nice"), "a claim that can be tested"),

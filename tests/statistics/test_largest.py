@@ -91,6 +91,7 @@ def run(rate=0.3, **options):
     return ss.simulate(problem, ss.SGD(rate), progress=False, **settings)
 
 
+@pytest.mark.cpu
 def test_a_run_keeps_the_largest_over_chains_and_steps():
     """Steps 50 to 149 one by one, as time series of one step each, hold the maximum that the tail begins with."""
     result = run()
@@ -103,6 +104,7 @@ def test_a_run_keeps_the_largest_over_chains_and_steps():
     np.testing.assert_allclose(last, np.sort(before)[::-1][: len(last)], rtol=1e-5)
 
 
+@pytest.mark.cpu
 def test_devices_do_not_matter():
     one, two = run(devices=1), run(devices=2)
     np.testing.assert_array_equal(one.tail, two.tail)

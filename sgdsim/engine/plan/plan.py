@@ -14,7 +14,7 @@ from sgdsim.engine.plan.budget import Need
 from sgdsim.engine.plan.passes import Pass, Point
 from sgdsim.engine.plan.request import Request
 from sgdsim.engine.plan.schedule import Segment
-from sgdsim.engine.run.advance import STRETCH, Launch, Shared
+from sgdsim.engine.run.advance import Launch, Shared
 from sgdsim.engine.run.run_state import StateLayout
 from sgdsim.kernels import Kernel
 from sgdsim.optimizers import SGD
@@ -81,8 +81,3 @@ class Plan:
         """Units of a pass once every device has equally many."""
         longest = self.passes[0]
         return -(-(longest.stop - longest.first) // len(self.devices)) * len(self.devices)
-
-    @property
-    def stretch(self) -> int:
-        """Steps taken before the host is asked whether there is another."""
-        return STRETCH if self.devices[0].platform == "gpu" else 1

@@ -27,9 +27,6 @@ DIVERGED = 1e18
 # From so many chains on, the groups of a GPU or a TPU are of neighbours.
 MEMBERS_IN_PLACE = 1024
 
-# Steps that a GPU takes before it asks the host whether there is another, which it does where only it knows the count.
-STRETCH = 8
-
 S = TypeVar("S")
 B = TypeVar("B")
 R = TypeVar("R")
@@ -122,21 +119,6 @@ def over_blocks(function: Callable[[S, B], R], mesh: Mesh | None) -> Callable[[S
     return jax.shard_map(in_turn, mesh=mesh, in_specs=(everywhere, spread), out_specs=spread, check_vma=False)
 
 
-def steps(
-    first: jax.Array, last: jax.Array, step: Callable[[jax.Array, S], S], state: S, stretch: int = 1
-) -> S:
-    """Steps `first` to before `last`, in stretches of a fixed number where a device waits for the host after each."""
-
-    def in_stretch(number: jax.Array, state: S) -> S:
-        begin = first + number * stretch
-        return jax.lax.fori_loop(0, stretch, lambda i, s: step(begin + i, s), state)
-
-    if stretch == 1:
-        return jax.lax.fori_loop(first, last, step, state)
-    whole = (last - first) // stretch
-    return steps(first + whole * stretch, last, step, jax.lax.fori_loop(0, whole, in_stretch, state))
-
-
 @contextlib.contextmanager
 def lowering() -> Iterator[None]:
     """Without JAX's notice that Pallas's Triton backend will go: `launch_of` has Mosaic's program for that day."""
@@ -169,7 +151,7 @@ def begin(
     return over_blocks(block, mesh)(shared, (units, params, alive))
 
 
-@functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups", "launch", "stretch"))
+@functools.partial(jax.jit, static_argnames=("transform", "mesh", "groups", "launch"))
 def advance(
     shared: Shared,
     units: Unit,
@@ -183,13 +165,12 @@ def advance(
     mesh: Mesh | None,
     groups: int,
     launch: Launch | None = None,
-    stretch: int = 1,
 ) -> tuple[BlockState, tuple[PyTree, ...], jax.Array]:
     """Take `rounds` x `inner` steps from step `start`; measure the first of each round if `measure`.
 
     Returns the new states, the sums of every statistic and the centre they are taken about, block by
     block. All counts are traced: every segment of every run of this shape is one compilation. `launch` takes many
-    unmeasured steps at once; None takes one after the other, `stretch` of them without asking the host.
+    unmeasured steps at once; None takes one after the other.
     """
 
     def block(
@@ -216,7 +197,7 @@ def advance(
 
         def several(first: jax.Array, last: jax.Array, state: BlockState) -> BlockState:
             if launch is None:
-                return steps(first, last, lambda t, s: step(t, s)[0], state, stretch)
+                return jax.lax.fori_loop(first, last, lambda t, s: step(t, s)[0], state)
             own = kernel.kernels[0], optimizer_of(shared, unit), jax.random.fold_in(unit.key, 2)
             moved = launch.take(*own, first, last, state.params, state.optimizer, state.alive, diverged=DIVERGED)
             return BlockState(moved[0], moved[1], state.sampler, moved[2], state.memory)

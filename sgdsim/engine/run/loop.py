@@ -154,7 +154,6 @@ def _one_segment(plan: Plan, shared: Shared, segment: Segment, units: Unit, now:
         states, sums, centre = advance(
             shared, units, now.states, *counts, np.bool_(segment.measure),
             groups=plan.blocks.groups, transform=plan.request.transform, mesh=plan.mesh, launch=plan.launch,
-            stretch=plan.stretch,
         )
     # Without it, segments that measure nothing would queue up, each with states of its own.
     jax.block_until_ready(states.alive)

@@ -64,6 +64,7 @@ def whole():
     return run()
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("passes", [None, 2])
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, whole, interrupt_after, passes):
     """On another number of devices, and in the middle of a second pass too."""

@@ -74,6 +74,7 @@ def test_an_accelerator_has_its_own_memory(free):
     assert need._replace(on_host=True).of(4) == {"device": 0, "host": 514}
 
 
+@pytest.mark.cpu
 def test_passes_are_found_and_change_no_bit(free):
     settings = {"batch_size": 16, "chains": 20_000, "steps": 40, "burn_in": 10, "record": [0, 20],
                 "statistics": [ss.statistics.Moments(), ss.statistics.LargestDeviations()]}

@@ -1,6 +1,5 @@
 """XLA's loop as it is handed to a GPU's compiler: what no GPU is needed to see."""
 
-import functools
 import re
 import warnings
 
@@ -13,9 +12,8 @@ import sgdsim as ss
 from sgdsim.engine.plan.blocks import plan_blocks
 from sgdsim.engine.plan.devices import precision
 from sgdsim.engine.plan.grid import batch_sizes, share
-from sgdsim.engine.plan.plan import Plan
 from sgdsim.engine.plan.request import check_request
-from sgdsim.engine.run.advance import STRETCH, Unit, advance, begin, lowering, steps
+from sgdsim.engine.run.advance import Unit, advance, begin, lowering
 from sgdsim.kernels import make_kernel
 
 RNG = np.random.default_rng(0)
@@ -82,25 +80,6 @@ def test_chains_stay_the_last_axis_of_a_step(name):
 def test_a_precision_that_the_user_has_set_counts():
     with jax.default_matmul_precision("high"):
         assert set(products(program(NETWORK, 8, None, statistics=()))) == {("HIGH", "HIGH"), ("HIGHEST", "HIGHEST")}
-
-
-@pytest.mark.parametrize("count", [0, 5, 8, 21])
-def test_stretches_take_every_step_once(count):
-    taken = jax.jit(lambda first, last: steps(first, last, lambda t, s: (s[0] * 3 + t, s[1] + 1), (7, 0), stretch=8))
-    value = 7
-    for t in range(4, 4 + count):
-        value = (value * 3 + t) % 2**32
-    found, number = taken(np.int32(4), np.int32(4 + count))
-    assert (int(found) % 2**32, int(number)) == (value, count)
-
-
-def test_a_run_in_stretches_is_the_same_run(monkeypatch):
-    run = functools.partial(ss.simulate, DATA, ss.SGD(0.05), batch_size=4, chains=32, steps=2300, burn_in=200,
-                            progress=False)  # fmt: skip
-    one_by_one = run()
-    monkeypatch.setattr(Plan, "stretch", STRETCH)
-    for name in ("mean", "covariance", "final"):
-        np.testing.assert_array_equal(getattr(run(), name), getattr(one_by_one, name))
 
 
 def test_that_triton_will_go_is_no_news():

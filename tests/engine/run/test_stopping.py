@@ -16,6 +16,7 @@ def run(target, **rest):
     return ss.simulate(BOWL, ss.SGD(RATE), **RUN | {"initial": START} | rest, target_stderr=target)
 
 
+@pytest.mark.cpu
 def test_it_stops_early_and_says_so():
     result = run(0.03)
     how = result.provenance
