@@ -14,8 +14,6 @@ from sgdsim._specs import set_field, spec, static
 from sgdsim._types import Params
 from sgdsim.optimizers.adaptive import InverseRoot, MomentScaled, check_moments, identity
 
-_TINY = 1e-30  # of a mean square: a matrix that never had a gradient
-
 
 @spec
 class FactoredRoot:
@@ -40,7 +38,8 @@ def _of_rank_one(v: Params, shape: tuple[int, ...]) -> Params:
         return v
     matrix = v.reshape(*shape, *v.shape[1:])
     rows, columns = matrix.mean(axis=1, keepdims=True), matrix.mean(axis=0, keepdims=True)
-    return (rows * (columns / jnp.maximum(rows.mean(axis=0, keepdims=True), _TINY))).reshape(v.shape)
+    mean = rows.mean(axis=0, keepdims=True)
+    return (rows * (columns / jnp.where(mean > 0, mean, 1.0))).reshape(v.shape)  # 0: it never had a gradient
 
 
 @spec
