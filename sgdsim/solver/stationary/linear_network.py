@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import SGD, check_optimizer, is_heavy_ball
-from sgdsim.optimizers.base import Optimizer
+from sgdsim.optimizers.base import Optimizer, constant
 from sgdsim.problems import TwoLayerLinear, check_sampling
 from sgdsim.problems.base import Problem
 from sgdsim.solver.linear_algebra.anderson import fixed_point
@@ -66,7 +66,7 @@ def predict_linear_network(
         >>> problem = ss.TwoLayerLinear([[1.0]], [[1.0]], label_noise=0.3)
         >>> law = ss.predict(problem, ss.SGD(0.05), batch_size=4)
         >>> law.product_mean.round(6).tolist(), law.product_covariance.round(6).tolist()
-        ([0.999408], [[0.001216]])
+        ([0.999392], [[0.001216]])
     """
     _checks.choice("approximation", approximation, ("exact",))
     size, mode = check_sampling(problem, batch_size, sampling)
@@ -77,7 +77,7 @@ def predict_linear_network(
         raise _checks.error("label_noise", 0.0, "positive for a TwoLayerLinear",
                             "without label noise it settles at a minimum that depends on its start: simulate it")
     known = _plain_sgd(optimizer, problem.dimension)
-    rate, mu, noise = float(known.learning_rate), float(known.momentum or 0), float(problem.label_noise) ** 2
+    rate, mu, noise = constant(known.learning_rate), constant(known.momentum), float(problem.label_noise) ** 2
     u, s, vt = np.linalg.svd(np.asarray(problem.target))
     outputs, inputs = problem.target.shape
     network = _Network(s[s > _RANK * s[0]], outputs, inputs, size, mu)
@@ -142,7 +142,7 @@ def flattest_minimum(
     size, mu, rate = _checks.integer("batch_size", batch_size), 0.0, 0.0
     if optimizer is not None:
         known = _plain_sgd(optimizer, problem.dimension)
-        rate, mu = float(known.learning_rate), float(known.momentum or 0)
+        rate, mu = constant(known.learning_rate), constant(known.momentum)
     limit, modes = _climb(_Network(s[:rank], outputs, inputs, size, mu), rate)
     if limit < rate:
         raise _checks.error("optimizer", rate, f"an SGD of learning rate below {limit:.6g}, where the product stops "
