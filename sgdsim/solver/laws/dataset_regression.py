@@ -9,11 +9,11 @@ import numpy as np
 
 from sgdsim._types import Matrix, Vector, as_matrix
 from sgdsim.problems import DatasetRegression
+from sgdsim.problems.parts.fourth_moments import FourthMoments
 from sgdsim.solver.laws.law import QuadraticLaw
 from sgdsim.solver.laws.second_moments import SecondMoments, square
 from sgdsim.solver.linear_algebra.graded import graded_eigh
 from sgdsim.solver.noise.factor import NoiseFactor
-from sgdsim.solver.noise.fourth_moments import FourthMoments
 from sgdsim.solver.noise.subset import SubsetNoise
 
 _ROUNDING = 64  # machine epsilons of its own terms that a residual of an exact fit may show

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from sgdsim._types import Matrix, Vector
+from sgdsim.problems.parts.fourth_moments import FourthMoments
 from sgdsim.solver.noise.cumulants import Cumulants
 from sgdsim.solver.noise.factor import NoiseFactor
-from sgdsim.solver.noise.fourth_moments import FourthMoments
 
 _ROWS = 4096  # at a time, so that memory does not grow with the data
 
