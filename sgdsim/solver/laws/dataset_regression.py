@@ -34,7 +34,7 @@ class FiniteRegression(QuadraticLaw[DatasetRegression]):
         if np.all(np.abs(residuals) <= _ROUNDING * np.finfo(float).eps * terms):  # the model fits every example
             residuals = np.zeros_like(residuals)
         return SubsetNoise(problem.features, residuals, float(problem.label_noise), batch_size, factor,
-                           problem.noise)
+                           problem.noise, problem.fourth_moments)
 
     def hessian_noise(self, mean: Vector, batch_size: int, factor: NoiseFactor) -> Matrix:
         """(f mean(r^2) + sigma^2 / b) A^."""

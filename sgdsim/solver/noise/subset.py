@@ -51,10 +51,10 @@ class SubsetNoise:
         """The factor f: 1/b, or c_b."""
         return self.factor.of(float(self.batch_size))
 
-    @cached_property
+    @property
     def data_hessian(self) -> Matrix:
         """A^ = X'X / n."""
-        return self.features.T @ self.features / len(self.features)
+        return self.fourth.gram
 
     @cached_property
     def additive(self) -> Matrix:
