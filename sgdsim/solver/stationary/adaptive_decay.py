@@ -94,7 +94,9 @@ class DecoupledDecay:
         plain_step = np.vstack([w + push * felt * delta, m])[:, : 2 * d]
         plain_enter = np.vstack([-push * enter_m, enter_m])
         cross = weights @ (2 * pull[:, None] * at.noise + known.third)
+        skewed = 2 * known.third * pull  # Cov(xi_i^2, 2 g_j xi_j)
         pairs = 2 * at.noise**2 + 4 * np.outer(pull, pull) * at.noise + np.einsum("kll->kl", known.fourth)
+        pairs += skewed + skewed.T
         drive = np.block([[at.noise, cross.T], [cross, weights @ pairs @ weights.T]])
         with_v = discrete_lyapunov(step, enter @ drive @ enter.T)
         without = discrete_lyapunov(plain_step, plain_enter @ drive @ plain_enter.T)
