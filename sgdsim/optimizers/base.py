@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._specs import spec
-from sgdsim._types import Params, Schedule
+from sgdsim._types import Params, Scalar, Schedule
 from sgdsim.problems.base import Problem
 from sgdsim.problems.parts.traced import traced
 
@@ -29,7 +29,7 @@ class Optimizer(Protocol):
     """
 
     @property
-    def learning_rate(self) -> Any:
+    def learning_rate(self) -> Scalar | Schedule:
         """Lambda, or a schedule."""
         ...
 
@@ -43,12 +43,12 @@ class AdaptiveOptimizer(Optimizer, Protocol):
     """An optimizer that scales its step by a moving average of squared gradients, as `AdaptiveGradient`."""
 
     @property
-    def b1(self) -> np.ndarray | float | None:
+    def b1(self) -> Scalar | None:
         """Decay of the first moment; None carries none."""
         ...
 
     @property
-    def b2(self) -> np.ndarray | float:
+    def b2(self) -> Scalar:
         """Decay of the second moment."""
         ...
 
@@ -172,6 +172,12 @@ def resolve(optimizer: Any, problem: Problem, batch_size: int) -> Any:
     """
     method = getattr(optimizer, "resolve", None)
     return optimizer if method is None else method(problem, batch_size)
+
+
+def constant(number: Scalar | Schedule | None) -> float:
+    """A learning rate or momentum that is known to be no schedule; None is 0."""
+    assert not callable(number), "schedules are refused before"
+    return 0.0 if number is None else float(number)
 
 
 def rate_at(learning_rate: Any, count: ArrayLike) -> Any:

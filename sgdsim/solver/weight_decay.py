@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from sgdsim import _checks
-from sgdsim._specs import own_settings
+from sgdsim._specs import own_settings, share_derived
 from sgdsim.optimizers.base import Optimizer
 from sgdsim.problems import DatasetRegression, LinearRegression
 from sgdsim.solver.predict import predict
@@ -118,7 +118,10 @@ def optimal_weight_decay(
 
 
 def _decayed(problem: LinearRegression | DatasetRegression, gamma: float) -> LinearRegression | DatasetRegression:
-    return dataclasses.replace(problem, weight_decay=np.asarray(gamma))
+    decayed = dataclasses.replace(problem, weight_decay=np.asarray(gamma))
+    if isinstance(problem, DatasetRegression):
+        share_derived(problem, decayed, ("gram", "least_squares", "least_loss", "fourth_moments"))
+    return decayed
 
 
 def _edge(settles: Callable[[float], bool], stable: float, unstable: float) -> float:

@@ -8,7 +8,7 @@ import scipy
 from sgdsim import _checks
 from sgdsim._types import Vector
 from sgdsim.optimizers import SGD, check_optimizer, is_heavy_ball
-from sgdsim.optimizers.base import Optimizer
+from sgdsim.optimizers.base import Optimizer, constant
 from sgdsim.problems import TwoLayerLinear, check_sampling
 from sgdsim.problems.base import Problem
 from sgdsim.solver.prediction import Prediction
@@ -72,7 +72,7 @@ def predict_linear_network(
         raise _checks.error("label_noise", 0.0, "positive for a TwoLayerLinear",
                             "without label noise it settles at a minimum that depends on its start: simulate it")
     known = _plain_sgd(optimizer, problem.dimension)
-    rate, mu, noise = float(known.learning_rate), float(known.momentum or 0), float(problem.label_noise) ** 2
+    rate, mu, noise = constant(known.learning_rate), constant(known.momentum), float(problem.label_noise) ** 2
     outputs, inputs = problem.target.shape
     u, s, vt = np.linalg.svd(np.asarray(problem.target))
     rows, columns = _padded(s, outputs), _padded(s, inputs)
