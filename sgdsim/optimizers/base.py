@@ -235,10 +235,12 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     try:
         program, (moved, state) = jax.make_jaxpr(run, return_shape=True)(w, w)
     except Exception as failed:
+        pairs = "no attribute 'fast'" in str(failed) or "no attribute fast" in str(failed)
         raise _checks.error(
             "optimizer", "an optax transformation", f"one that steps a vector of {dimension} parameters by its "
             f"gradient alone ({_first_line(failed)})",
-            "leave out what needs the loss or trees of parameters: line searches, plateaus, lookahead, masks of trees"
+            "for optax.lookahead pass ss.lookahead, with the same arguments" if pairs else
+            "leave out what needs the loss or trees of parameters: line searches, plateaus, masks of trees"
         ) from failed
     if getattr(moved, "shape", None) != (dimension,):
         raise _checks.error("optimizer", "an optax transformation", f"one whose updates have shape ({dimension},) "

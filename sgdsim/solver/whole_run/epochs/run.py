@@ -38,7 +38,7 @@ def epoch_run(
         batch_size: b.
         steps: how many.
         mean: of (w, s) at the start, shape (k, D).
-        spread: covariance of w at the start, (D, D).
+        spread: covariance of (w, s) at the start, (k, D, k, D).
     """
     k, d = mean.shape
     dealt = shuffles(len(problem.features), batch_size, 3 * (k * d + 1) ** 2)
@@ -51,7 +51,7 @@ def epoch_run(
     motion = motion_of(problem, jax.tree.map(lambda leaf: leaf[0], affine))
     z = np.concatenate([(mean - np.vstack([problem.minimum, np.zeros((k - 1, d))])).ravel(), [1.0]])
     start = np.outer(z, z)
-    start[:d, :d] += spread
+    start[:-1, :-1] += spread.reshape(k * d, k * d)
     boundary, seen = jnp.broadcast_to(jnp.asarray(start), (len(groups), *start.shape)), []
     for epoch in range(passes):
         now = jax.tree.map(lambda leaf, e=epoch: leaf[e * len(weights) : (e + 1) * len(weights)], affine)
