@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
-from sgdsim.experiments.slow_dynamics.diagonal_network import PLANS, final_decay, noise_law, repeated
+from sgdsim.experiments import run
+from sgdsim.experiments.slow_dynamics.diagonal_network import PLANS, RECOVERED, final_decay, noise_law, repeated
 
 
 def test_the_rate_is_constant_and_then_falls_to_nothing():
@@ -17,7 +18,7 @@ def test_repeated_rows_change_neither_loss_nor_noise():
     problem = ss.DiagonalNetwork.random(100, 12, 3, seed=0)
     same = repeated(problem, PLANS["smoke"])
     w = np.random.default_rng(0).standard_normal(200)
-    assert same.n_examples == 60
+    assert same.n_examples == 120
     for name in ("loss", "test_loss", "gradient"):
         np.testing.assert_allclose(getattr(same, name)(w), getattr(problem, name)(w), rtol=1e-10)
     np.testing.assert_allclose(same.hessian(w), problem.hessian(w), rtol=1e-10, atol=1e-10)
@@ -31,12 +32,21 @@ def test_data_sets_of_all_sizes_rates_and_lengths_share_one_program(compilations
 
     train(12, 0.01, 30)
     before = compilations()
-    train(20, 0.02, 50)
+    train(24, 0.02, 50)
     assert compilations() <= before + 1  # the schedule is traced once, for its shape; compiling counts more
 
 
-def test_the_noise_on_the_minima_is_held_and_would_be_refused(monkeypatch):
-    assert noise_law().verdict == "agree"
+def test_the_smoke_scale_shows_the_order_of_the_figure(monkeypatch):
+    """Adam's error falls at once, SGD's gradually.
+
+    At n = 24 Adam's worst of 64 runs on each data set has .05 and .02, SGD's best of 32 has .18 and .01.
+    """
+    found = run("diagonal_network")
+    sgd, adam, slower_adam = found.data["error"][1].mean(axis=-1)[:3]
+    for few, middle, many in (adam, slower_adam):
+        assert few > RECOVERED / 2 and middle < sgd[1] / 2  # .84 and .04 against .1 at the extremes of these runs
+        assert middle < 0.1 * few and middle < 10 * many
+    assert found.verdicts[0].row.verdict == "agree"
     honest = ss.DiagonalNetwork.hessian
     monkeypatch.setattr(ss.DiagonalNetwork, "hessian", lambda self, w: 1.08 * honest(self, w))
     assert noise_law().verdict == "disagree"
