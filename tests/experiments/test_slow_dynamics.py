@@ -1,11 +1,15 @@
-"""The experiment on sparse recovery: its schedule, its repeated rows, its verdict, and where SGD ends."""
+"""The experiments on sparse recovery and on factors of a matrix: what they are made of, and where SGD ends."""
 
 import numpy as np
 import pytest
+from scipy.linalg import solve_discrete_lyapunov
 
 import sgdsim as ss
+from sgdsim.comparisons.judge import judge
 from sgdsim.experiments import run
+from sgdsim.experiments.slow_dynamics.convergence import ALPHA, PROBLEM, RUNS, START, limits_of
 from sgdsim.experiments.slow_dynamics.diagonal_network import PLANS, RECOVERED, final_decay, noise_law, repeated
+from sgdsim.experiments.slow_dynamics.matrix_factorization import diagonal
 
 
 def test_the_rate_is_constant_and_then_falls_to_nothing():
@@ -52,6 +56,28 @@ def test_the_smoke_scale_shows_the_order_of_the_figure(monkeypatch):
     assert noise_law().verdict == "disagree"
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_the_diagonal_of_a_product_has_no_residuals(depth):
+    problem = ss.MatrixFactorization.random(size=3, rank=1, examples=4, depth=depth)
+    w = np.random.default_rng(0).standard_normal(problem.dimension)
+    hessian = problem.hessian(w)
+    assert np.linalg.eigvalsh(hessian)[0] < -0.1  # residuals are in it
+    np.testing.assert_allclose(diagonal(problem, w), np.diag(hessian), rtol=1e-5)
+
+
+def test_every_optimizer_is_trained_on_the_same_batches_and_noise():
+    """With an epsilon of 1e6 Adam without momentum makes the steps of SGD."""
+    problem = ss.MatrixFactorization.random(size=3, rank=1, examples=4)
+
+    def end(optimizer, seed):
+        return ss.simulate(problem, optimizer, batch_size=2, chains=1, steps=30, seed=seed, statistics=(),
+                           progress=False).final[0]
+
+    sgd, like = ss.SGD(0.03), ss.Adam(0.03e6, b1=0.0, eps=1e6)
+    np.testing.assert_allclose(end(like, 0), end(sgd, 0), atol=1e-3)
+    assert np.abs(end(like, 1) - end(sgd, 0)).max() > 0.03
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("examples", [6, 12])
 def test_sgd_run_long_ends_at_the_least_l1_norm(examples):
@@ -65,3 +91,26 @@ def test_sgd_run_long_ends_at_the_least_l1_norm(examples):
     assert smooth / least - 1 > 0.4
     if examples == 12:
         assert problem.test_loss(run.final.T).max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_the_neighbourhood_of_the_minima_is_that_of_the_linear_recursion(name):
+    """Of xi <- xi - eta S (n n' xi - n delta), at an eta so small that its next order is 1e-5 of it."""
+    eta, scale = 1e-6, RUNS[name].scale
+    n = PROBLEM.vjp(ss.solver.manifold.flow_to_minimum(PROBLEM, START, scale), np.ones(1))
+    noise, one = eta * scale * n, np.outer(scale * n, n)
+    along = np.outer(scale * n, scale * n) / np.sum((scale * n) ** 2)  # the noise never leaves this direction
+    covariance = solve_discrete_lyapunov((np.eye(2) - eta * one) @ along, ALPHA * np.outer(noise, noise))
+    (loss, distance, *_), steepest = limits_of(scale)
+    np.testing.assert_allclose([loss, distance], [n @ covariance @ n / 2 / eta, np.trace(covariance) / eta], rtol=1e-4)
+    assert steepest == pytest.approx(n @ (scale * n))
+
+
+@pytest.mark.slow
+def test_the_rates_of_convergence_are_held_and_others_would_be_refused():
+    verdicts = run("convergence").verdicts
+    assert [v.row.verdict for v in verdicts] == ["agree"] * 10
+    for v in verdicts:
+        if "mean" in v.row.quantity or "t = 2" in v.setting:
+            wrong = 1.08 * v.row.predicted if "mean" in v.row.quantity else 1 - 1.08 * (1 - v.row.predicted)
+            assert judge("x", v.row.simulated, v.row.stderr, wrong, error_rate=1e-4).verdict == "disagree"
