@@ -43,6 +43,7 @@ from sgdsim.optimizers import DampedNewton as DampedNewton
 from sgdsim.optimizers import NaturalGradient as NaturalGradient
 from sgdsim.optimizers import Optimizer as Optimizer
 from sgdsim.optimizers import RMSProp as RMSProp
+from sgdsim.optimizers import lookahead as lookahead
 from sgdsim.problems import CyclingToy as CyclingToy
 from sgdsim.problems import DatasetRegression as DatasetRegression
 from sgdsim.problems import DeepLinear as DeepLinear

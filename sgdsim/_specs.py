@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, Generic, ParamSpec, TypeVar, dataclass_transform, overload
 
@@ -159,6 +159,11 @@ class derived(Generic[T]):
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
             vars(instance)[self.name] = value  # Python looks here first
         return value
+
+
+def share_derived(known: object, other: object, names: Iterable[str]) -> None:
+    """Let a spec know what is derived from fields that it shares with another."""
+    vars(other).update({name: getattr(known, name) for name in names})
 
 
 @spec

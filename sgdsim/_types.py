@@ -16,6 +16,7 @@ Matrix = Float[np.ndarray, "D D"]
 # Chains sit on the last axis, so that arithmetic over them vectorises: parameters are (D, chains).
 Params = Float[Array, "D *chains"]
 Schedule = Callable[[Any], Any]
+Scalar = float | np.ndarray | jax.Array  # of no axes
 
 T = TypeVar("T")
 # An array of the library it is given: code that is written once for NumPy in float64 and for JAX.

@@ -83,7 +83,7 @@ def scaling(
     sweep: SweepResult,
     quantity: str | Function,
     *,
-    over: str = "learning_rate",
+    over: str | None = None,
     claimed: float | None = None,
     error_rate: float = 0.01,
     confidence: float = 0.95,
@@ -101,7 +101,7 @@ def scaling(
     Args:
         sweep: its other axes have one value each.
         quantity: a name as for `compare`, or a function as for `Result.derive`.
-        over: the axis.
+        over: the axis; None is the one that has several values.
         claimed: an exponent to be held against the fitted one.
         error_rate: probability of any "disagree" for a right claim, and of refusing a power law that holds.
         confidence: of the intervals.
@@ -125,6 +125,8 @@ def scaling(
     rate = _checks.between_0_and_1("error_rate", error_rate, "0.01 is the default")
     level = _checks.between_0_and_1("confidence", confidence, "0.95 is the default")
     name = quantity if isinstance(quantity, str) else getattr(quantity, "__name__", "quantity")
+    long = [axis for axis, values in sweep.axes.items() if len(values) > 1]
+    over = over or (long[0] if len(long) == 1 else "learning_rate")
     found = lines(sweep, quantity, over, derived=derived, logarithm=True)
     if len(found) > 1:
         raise _checks.error("sweep", f"over {', '.join(sweep.axes)}", f"with several values of {over} only",

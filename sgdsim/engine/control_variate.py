@@ -26,7 +26,7 @@ from sgdsim.engine.run.loop import Ensemble
 from sgdsim.engine.run.quantities import Numbers, quantities
 from sgdsim.kernels import noise_at_minimum
 from sgdsim.optimizers import SGD
-from sgdsim.optimizers.base import rate_at
+from sgdsim.optimizers.base import constant, rate_at
 from sgdsim.problems import Problem
 from sgdsim.results import Quantity, Result
 from sgdsim.statistics import Statistic
@@ -79,7 +79,7 @@ def companion_covariance(
     d = problem.dimension
     h, noise = np.asarray(problem.hessian(), np.float64), noise_at_minimum(problem, batch_size, sampling)
     p = np.eye(d) if optimizer.preconditioner is None else as_matrix(optimizer.preconditioner, d)
-    mu, x = float(optimizer.momentum or 0), np.zeros((2 * d, 2 * d))  # of (v, m)
+    mu, x = constant(optimizer.momentum), np.zeros((2 * d, 2 * d))  # of (v, m)
     kicks = np.zeros_like(x)
     kicks[d:, d:] = noise
     total, count, t, settled = np.zeros((d, d)), 0, 0, False

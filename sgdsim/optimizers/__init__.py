@@ -15,6 +15,7 @@ from sgdsim.optimizers.base import check_optimizer as check_optimizer
 from sgdsim.optimizers.base import check_schedules as check_schedules
 from sgdsim.optimizers.base import resolve as resolve
 from sgdsim.optimizers.damped_newton import DampedNewton as DampedNewton
+from sgdsim.optimizers.lookahead import lookahead as lookahead
 from sgdsim.optimizers.natural_gradient import NaturalGradient as NaturalGradient
 from sgdsim.optimizers.rmsprop import RMSProp as RMSProp
 from sgdsim.optimizers.sgd import SGD as SGD

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from sgdsim._specs import spec, static
-from sgdsim._types import Params
+from sgdsim._types import Params, Scalar, Schedule
 from sgdsim.optimizers.adaptive import MomentScaled
 
 
@@ -45,12 +43,12 @@ class AdaSGD(MomentScaled):
     Source: section 4 of paper 004 ("Slow dynamics of Adam"), after Wang and Wiens (2020).
     """
 
-    learning_rate: Any
-    b1: Any = 0.9
-    b2: Any = 0.999
-    eps: Any = 1e-8
-    eps_root: Any = 0.0
+    learning_rate: Scalar | Schedule
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=True)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     V = staticmethod(overall_mean)

@@ -11,18 +11,16 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
-from sgdsim._types import Params
+from sgdsim._types import Params, Scalar, Schedule
 from sgdsim.optimizers.adaptive import InverseRoot, MomentScaled, check_moments, identity
-
-_TINY = 1e-30  # of a mean square: a matrix that never had a gradient
 
 
 @spec
 class FactoredRoot:
     """S(v) = 1 / (sqrt(rows x columns of v / sum) + eps) for each matrix: an entry depends on its row and column."""
 
-    eps: Any
-    eps_root: Any
+    eps: Scalar
+    eps_root: Scalar
     shapes: tuple[tuple[int, ...], ...] = static()
 
     def __call__(self, v: Params) -> Params:
@@ -40,7 +38,8 @@ def _of_rank_one(v: Params, shape: tuple[int, ...]) -> Params:
         return v
     matrix = v.reshape(*shape, *v.shape[1:])
     rows, columns = matrix.mean(axis=1, keepdims=True), matrix.mean(axis=0, keepdims=True)
-    return (rows * (columns / jnp.maximum(rows.mean(axis=0, keepdims=True), _TINY))).reshape(v.shape)
+    mean = rows.mean(axis=0, keepdims=True)
+    return (rows * (columns / jnp.where(mean > 0, mean, 1.0))).reshape(v.shape)  # 0: it never had a gradient
 
 
 @spec
@@ -77,14 +76,14 @@ class Adafactor(MomentScaled):
     Source: section 4 of paper 004 ("Slow dynamics of Adam"), its footnote 1.
     """
 
-    learning_rate: Any
+    learning_rate: Scalar | Schedule
     shapes: Any = static()
-    b1: Any = 0.0
-    b2: Any = 0.999
-    eps: Any = 1e-8
-    eps_root: Any = 0.0
+    b1: Scalar = 0.0
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=True)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     V = staticmethod(identity)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
+from sgdsim._types import Scalar, Schedule
 from sgdsim.optimizers.adaptive import BlockMean, MomentScaled, check_moments
 
 
@@ -39,14 +40,14 @@ class Adalayer(MomentScaled):
         3
     """
 
-    learning_rate: Any
+    learning_rate: Scalar | Schedule
     layers: Any = static()
-    b1: Any = 0.9
-    b2: Any = 0.999
-    eps: Any = 1e-8
-    eps_root: Any = 0.0
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=True)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     def __post_init__(self) -> None:
         if np.ndim(self.layers) != 1 or not len(self.layers):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sgdsim._specs import spec, static
+from sgdsim._types import Scalar, Schedule
 from sgdsim.optimizers.adaptive import MomentScaled, identity
 
 
@@ -35,11 +34,11 @@ class Adam(MomentScaled):
         0.999
     """
 
-    learning_rate: Any
-    b1: Any = 0.9
-    b2: Any = 0.999
-    eps: Any = 1e-8
-    eps_root: Any = 0.0
+    learning_rate: Scalar | Schedule
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=True)
 
     V = staticmethod(identity)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
+from sgdsim._types import Scalar, Schedule
 from sgdsim.optimizers.adaptive import InversePower, MomentScaled, check_moments, identity
 
 
@@ -39,14 +38,14 @@ class AdamE(MomentScaled):
         0.25
     """
 
-    learning_rate: Any
-    b1: Any = 0.9
-    b2: Any = 0.999
-    eps: Any = 1e-8
-    exponent: Any = 0.5
-    eps_root: Any = 0.0
+    learning_rate: Scalar | Schedule
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    exponent: Scalar = 0.5
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=True)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     V = staticmethod(identity)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sgdsim._specs import set_field, spec, static
+from sgdsim._types import Scalar, Schedule
 from sgdsim.optimizers.adaptive import BlockMean, MomentScaled, check_blocks, check_moments, labels_of
 
 
@@ -36,14 +37,14 @@ class AdamMini(MomentScaled):
         3
     """
 
-    learning_rate: Any
+    learning_rate: Scalar | Schedule
     blocks: Any = static()
-    b1: Any = 0.9
-    b2: Any = 0.999
-    eps: Any = 1e-8
-    eps_root: Any = 0.0
+    b1: Scalar = 0.9
+    b2: Scalar = 0.999
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=True)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     def __post_init__(self) -> None:
         set_field(self, **check_moments(self), blocks=check_blocks("blocks", self.blocks))

@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import PyTree
-from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
-from sgdsim._types import Params, apply, is_array
-from sgdsim.optimizers.base import as_tree, check_learning_rate, rate_at
+from sgdsim._types import Params, Scalar, Schedule, apply, is_array
+from sgdsim.optimizers.base import AdaptiveOptimizer, as_tree, check_learning_rate, rate_at
 from sgdsim.problems.base import Problem
 
 
@@ -59,13 +58,13 @@ class AdaptiveGradient:
         0.99
     """
 
-    learning_rate: Any
+    learning_rate: Scalar | Schedule
     V: Any = None
     S: Any = None
-    b1: Any = None
-    b2: Any = 0.999
+    b1: Scalar | None = None
+    b2: Scalar = 0.999
     bias_correction: bool = static(default=False)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     def __post_init__(self) -> None:
         set_field(
@@ -84,9 +83,10 @@ class AdaptiveGradient:
         return adaptive(self)
 
 
-def adaptive(optimizer: Any) -> optax.GradientTransformation:
+def adaptive(optimizer: AdaptiveOptimizer) -> optax.GradientTransformation:
     """The update of `AdaptiveGradient` for any optimizer with its fields."""
-    b1, b2, plain = optimizer.b1, optimizer.b2, optimizer.b1 is None
+    plain = optimizer.b1 is None
+    b1, b2 = 0.0 if optimizer.b1 is None else optimizer.b1, optimizer.b2
     decay = getattr(optimizer, "weight_decay", None)
 
     def init(params: PyTree) -> AdaptiveState:
@@ -114,8 +114,8 @@ def adaptive(optimizer: Any) -> optax.GradientTransformation:
 class MomentScaled:
     """What Adam and its relatives share: a step divided by the root of the second moment."""
 
-    eps: Any
-    eps_root: Any
+    eps: Scalar
+    eps_root: Scalar
 
     def __post_init__(self) -> None:
         set_field(self, **check_moments(self))
@@ -125,7 +125,7 @@ class MomentScaled:
         """What multiplies the step, as a function of v."""
         return InverseRoot(self.eps, self.eps_root)
 
-    def as_optax(self, problem: Problem | None = None) -> optax.GradientTransformation:
+    def as_optax(self: AdaptiveOptimizer, problem: Problem | None = None) -> optax.GradientTransformation:
         """The optax transformation; `problem` is not needed."""
         return adaptive(self)
 
@@ -139,8 +139,8 @@ def identity(squares: Params) -> Params:
 class InverseRoot:
     """S(v) = 1 / (sqrt(v + eps_root) + eps)."""
 
-    eps: Any
-    eps_root: Any
+    eps: Scalar
+    eps_root: Scalar
 
     def __call__(self, v: Params) -> Params:
         """S(v), the shape of `v`."""
@@ -151,9 +151,9 @@ class InverseRoot:
 class InversePower:
     """S(v) = 1 / ((v + eps_root)^exponent + eps)."""
 
-    eps: Any
-    eps_root: Any
-    exponent: Any
+    eps: Scalar
+    eps_root: Scalar
+    exponent: Scalar
 
     def __call__(self, v: Params) -> Params:
         """S(v), the shape of `v`."""
@@ -176,13 +176,13 @@ class BlockMean:
         return apply(jnp.asarray(member / member.sum(axis=1, keepdims=True), squares.dtype), squares)[labels]
 
 
-def check_beta(name: str, value: ArrayLike) -> Any:
+def check_beta(name: str, value: Scalar | None) -> np.ndarray | None:
     """A float64 array in (0, 1), or None for 0: then no first moment is ever carried."""
     beta = 0.0 if value is None else _checks.fraction(name, value)
     return np.asarray(beta) if beta else None
 
 
-def check_decoupled(value: ArrayLike | None) -> np.ndarray | None:
+def check_decoupled(value: Scalar | None) -> np.ndarray | None:
     """A float64 array above 0, or None for 0: then the parameters are never looked at."""
     decay = 0.0 if value is None else _checks.non_negative("weight_decay", value, "0.01 is common; None is 0")
     return np.asarray(decay) if decay else None

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._specs import spec
-from sgdsim._types import Params, Schedule
+from sgdsim._types import Params, Scalar, Schedule
 from sgdsim.problems.base import Problem
 from sgdsim.problems.parts.traced import traced
 
@@ -29,7 +29,7 @@ class Optimizer(Protocol):
     """
 
     @property
-    def learning_rate(self) -> Any:
+    def learning_rate(self) -> Scalar | Schedule:
         """Lambda, or a schedule."""
         ...
 
@@ -43,12 +43,12 @@ class AdaptiveOptimizer(Optimizer, Protocol):
     """An optimizer that scales its step by a moving average of squared gradients, as `AdaptiveGradient`."""
 
     @property
-    def b1(self) -> np.ndarray | float | None:
+    def b1(self) -> Scalar | None:
         """Decay of the first moment; None carries none."""
         ...
 
     @property
-    def b2(self) -> np.ndarray | float:
+    def b2(self) -> Scalar:
         """Decay of the second moment."""
         ...
 
@@ -174,6 +174,12 @@ def resolve(optimizer: Any, problem: Problem, batch_size: int) -> Any:
     return optimizer if method is None else method(problem, batch_size)
 
 
+def constant(number: Scalar | Schedule | None) -> float:
+    """A learning rate or momentum that is known to be no schedule; None is 0."""
+    assert not callable(number), "schedules are refused before"
+    return 0.0 if number is None else float(number)
+
+
 def rate_at(learning_rate: Any, count: ArrayLike) -> Any:
     """The learning rate of step `count` (the first step is 0)."""
     return learning_rate(count) if callable(learning_rate) else learning_rate
@@ -229,10 +235,12 @@ def _check_transformation(transformation: optax.GradientTransformation, dimensio
     try:
         program, (moved, state) = jax.make_jaxpr(run, return_shape=True)(w, w)
     except Exception as failed:
+        pairs = "no attribute 'fast'" in str(failed) or "no attribute fast" in str(failed)
         raise _checks.error(
             "optimizer", "an optax transformation", f"one that steps a vector of {dimension} parameters by its "
             f"gradient alone ({_first_line(failed)})",
-            "leave out what needs the loss or trees of parameters: line searches, plateaus, lookahead, masks of trees"
+            "for optax.lookahead pass ss.lookahead, with the same arguments" if pairs else
+            "leave out what needs the loss or trees of parameters: line searches, plateaus, masks of trees"
         ) from failed
     if getattr(moved, "shape", None) != (dimension,):
         raise _checks.error("optimizer", "an optax transformation", f"one whose updates have shape ({dimension},) "

@@ -10,7 +10,7 @@ import optax
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec
-from sgdsim._types import as_matrix, is_array
+from sgdsim._types import Scalar, Schedule, as_matrix, is_array
 from sgdsim.optimizers.base import check_learning_rate, check_momentum, is_traced
 from sgdsim.optimizers.sgd import SGD, heavy_ball
 from sgdsim.problems.base import Problem
@@ -44,8 +44,8 @@ class DampedNewton:
         [0.003623, 0.007246]
     """
 
-    learning_rate: Any
-    momentum: Any = None
+    learning_rate: Scalar | Schedule
+    momentum: Scalar | Schedule | None = None
 
     def __post_init__(self) -> None:
         set_field(self, learning_rate=check_learning_rate(self.learning_rate), momentum=check_momentum(self.momentum))

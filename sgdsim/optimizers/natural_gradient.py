@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec
-from sgdsim._types import ArrayT, apply
+from sgdsim._types import ArrayT, Scalar, Schedule, apply
 from sgdsim.optimizers.base import check_learning_rate, check_momentum, is_traced, rate_at
 from sgdsim.optimizers.sgd import SGD, heavy_ball
 from sgdsim.problems.base import Problem
@@ -68,10 +68,10 @@ class NaturalGradient:
         [0.01858, 0.03715]
     """
 
-    learning_rate: Any
-    momentum: Any = None
+    learning_rate: Scalar | Schedule
+    momentum: Scalar | Schedule | None = None
     fisher: Any = None
-    memory: Any = 0.9
+    memory: Scalar = 0.9
     batch_size: Any = None
 
     def __post_init__(self) -> None:

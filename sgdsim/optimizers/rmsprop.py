@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static
+from sgdsim._types import Scalar, Schedule
 from sgdsim.optimizers.adaptive import MomentScaled, check_decoupled, check_epsilons, identity
 from sgdsim.optimizers.base import check_learning_rate
 
@@ -39,12 +38,12 @@ class RMSProp(MomentScaled):
         0.99
     """
 
-    learning_rate: Any
-    b2: Any = 0.99
-    eps: Any = 1e-8
-    eps_root: Any = 0.0
+    learning_rate: Scalar | Schedule
+    b2: Scalar = 0.99
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
     bias_correction: bool = static(default=False)
-    weight_decay: Any = None
+    weight_decay: Scalar | None = None
 
     b1 = None
     V = staticmethod(identity)

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from sgdsim import _checks
 from sgdsim._specs import set_field, spec, static, summary
-from sgdsim._types import apply
+from sgdsim._types import Scalar, Schedule, apply
 from sgdsim.optimizers.base import check_learning_rate, check_momentum, rate_at
 from sgdsim.problems.base import Problem
 
@@ -47,8 +47,8 @@ class SGD:
         0.1
     """
 
-    learning_rate: Any
-    momentum: Any = None
+    learning_rate: Scalar | Schedule
+    momentum: Scalar | Schedule | None = None
     preconditioner: Any = None
     nesterov: bool = static(default=False)
 

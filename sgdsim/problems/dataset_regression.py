@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim._specs import derived, set_field, spec, static
 from sgdsim._types import AnyArray, ArrayT, Matrix, apply, as_matrix, inner, matmul
+from sgdsim.problems.parts.fourth_moments import FourthMoments
 from sgdsim.problems.parts.least_squares import least_squares, solve_symmetric
 from sgdsim.problems.parts.residuals import check_label_noise
 from sgdsim.problems.parts.weight_decay import check_decay, is_zero, penalty
@@ -70,6 +72,11 @@ class DatasetRegression:
     def gram(self) -> np.ndarray:
         """X'X/n, shape (D, D)."""
         return matmul(self.features.T, self.features) / self.n_examples
+
+    @cached_property
+    def fourth_moments(self) -> FourthMoments:
+        """Those of the features; no simulation needs them."""
+        return FourthMoments(self.features)
 
     @derived
     def least_squares(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property, partial
 from typing import Any
 
@@ -147,8 +148,7 @@ def predict(
         raise _checks.error("problem", problem, "such that its law is finite in double precision",
                             "choose units in which curvature, noise and learning rate are of order 1")
     if not _is_covariance(covariance):
-        raise _checks.error("problem", problem, "such that double precision resolves its covariance",
-                            "choose units in which curvatures are of one order, or leave out the flattest")
+        raise _unresolved(problem)
     return Prediction(
         mean=setting.mean,
         covariance=covariance,
@@ -171,6 +171,11 @@ def predict(
         ),
         tail_index=partial(tail_index_of, setting),
     )
+
+
+def _unresolved(problem: Problem) -> ValueError:
+    return _checks.error("problem", problem, "such that double precision resolves its covariance",
+                         "choose units in which curvatures are of one order, or leave out the flattest")
 
 
 def _is_covariance(matrix: Matrix) -> bool:
@@ -201,5 +206,10 @@ def _approximate(setting: LinearizedSGD, law: QuadraticLaw[Any], approximation: 
         return setting.embed(dynamics.response(setting.rate)(inside)), c
     rate = setting.rate * dynamics.preconditioner
     drift, diffusion = rate * dynamics.curvatures, rate @ inside @ rate.T
-    sigma = scipy.linalg.solve_continuous_lyapunov(drift, diffusion) / (1 - dynamics.momentum)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            sigma = scipy.linalg.solve_continuous_lyapunov(drift, diffusion) / (1 - dynamics.momentum)
+        except RuntimeWarning as perturbed:  # SciPy has solved another equation
+            raise _unresolved(law.problem) from perturbed
     return setting.embed((sigma + sigma.T) / 2), c

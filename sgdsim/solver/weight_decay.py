@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from sgdsim import _checks
-from sgdsim._specs import own_settings
+from sgdsim._specs import own_settings, share_derived
 from sgdsim.optimizers.base import Optimizer
 from sgdsim.problems import DatasetRegression, LinearRegression
 from sgdsim.solver.predict import predict
@@ -101,7 +101,8 @@ def optimal_weight_decay(
     without = loss(0.0) if plain.feedback.settles(plain.rate) else np.inf
     inside = 0.0
     if without == np.inf:
-        calmest = scipy.optimize.minimize_scalar(growth, bounds=(low, high), method="bounded")
+        calmest = scipy.optimize.minimize_scalar(growth, bounds=(low, high), method="bounded",
+                                                 options={"xatol": 1e-6 * width})
         inside = float(calmest.x)
         if calmest.fun >= 1:
             raise _checks.error("learning_rate", plain.rate, "such that some weight decay makes the variance finite",
@@ -118,7 +119,10 @@ def optimal_weight_decay(
 
 
 def _decayed(problem: LinearRegression | DatasetRegression, gamma: float) -> LinearRegression | DatasetRegression:
-    return dataclasses.replace(problem, weight_decay=np.asarray(gamma))
+    decayed = dataclasses.replace(problem, weight_decay=np.asarray(gamma))
+    if isinstance(problem, DatasetRegression):
+        share_derived(problem, decayed, ("gram", "least_squares", "least_loss", "fourth_moments"))
+    return decayed
 
 
 def _edge(settles: Callable[[float], bool], stable: float, unstable: float) -> float:

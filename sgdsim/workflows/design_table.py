@@ -17,6 +17,7 @@ from sgdsim.experiments.framework.load_table import load
 from sgdsim.experiments.framework.report import build_report
 from sgdsim.experiments.framework.write import check_writing, write
 from sgdsim.optimizers import SGD
+from sgdsim.optimizers.base import Tabulated
 from sgdsim.plots import schedules
 from sgdsim.problems import DatasetRegression
 from sgdsim.problems.base import Problem
@@ -109,7 +110,9 @@ def hold_at_end(problem: Problem, name: str, way: Schedule, steps: int, chains: 
 def _sentences(found: Design) -> list[str]:
     over = ", ".join(f"{name} {each.test_loss / found.test_loss - 1:.1%}" for name, each in found.others.items())
     how = found.configuration
-    rates = found.optimizer.learning_rate.values
+    schedule = found.optimizer.learning_rate
+    assert isinstance(schedule, Tabulated)
+    rates = schedule.values
     peak = int(np.argmax(rates))
     unfinished = "The descent ended with its last iteration: a little is left."
     return [

@@ -41,6 +41,35 @@ def test_linear_optimizers_settle_as_predicted(name, assert_within_sigma):
         assert_within_sigma(np.diag(measured), 1.03 * np.diag(theory.covariance), np.diag(stderr), comparisons)
 
 
+def lookahead(rate):
+    return ss.lookahead(optax.sgd(rate, momentum=0.5), 5, 0.5)
+
+
+def test_lookahead_settles_as_predicted(assert_within_sigma):
+    theory = ss.predict(GAUSSIAN, lookahead(0.3), batch_size=3)
+    result = ss.simulate(GAUSSIAN, lookahead(0.3), batch_size=3, chains=8000, steps=600, burn_in=120,
+                         initial=theory.mean, seed=3)
+    # every eighth of the measured steps has 15 looks, 3 at each place of a period
+    assert result.provenance["thin"] == 4
+    assert_within_sigma(result.test_loss, theory.test_loss, result.test_loss_stderr, 8)
+    measured, stderr = result.covariance, result.covariance_stderr
+    assert_within_sigma(measured[UPPER], theory.covariance[UPPER], stderr[UPPER], 8)
+    with pytest.raises(AssertionError):
+        assert_within_sigma(np.diag(measured), 1.03 * np.diag(theory.covariance), np.diag(stderr), 8)
+    alone = ss.predict(GAUSSIAN, ss.SGD(0.3, 0.5), batch_size=3)
+    assert theory.test_loss < 0.8 * alone.test_loss
+
+
+def test_lookahead_runs_as_predicted_from_many_points(assert_within_sigma):
+    """The slow weights of each chain begin where the chain does."""
+    cloud = np.random.default_rng(0).normal(size=(8000, 2))
+    setting = {"batch_size": 3, "steps": 12, "initial": cloud, "record": [4, 5, 6, 10, 11]}
+    result = ss.simulate(GAUSSIAN, lookahead(0.3), chains=8000, seed=4, **setting)
+    report = ss.compare(result, ss.predict_run(GAUSSIAN, lookahead(0.3), **setting))
+    assert report.agrees, report.table()
+    assert not ss.compare(result, ss.predict_run(GAUSSIAN, lookahead(0.32), **setting)).agrees
+
+
 RECORD = [0, 1, 3, 8, 20, 40, 60]
 WARM = optax.warmup_cosine_decay_schedule(0.02, 0.3, 15, 60, 0.01)
 RUNS = {

@@ -54,7 +54,7 @@ def test_a_claimed_exponent(sizes):
     right = ss.scaling(grid, "noise", claimed=-1.0, **how)
     assert right.single and right.comparison.agrees and abs(right.exponent.value + 1) < 4 * right.exponent.stderr
     assert ss.scaling(grid, "noise", claimed=-1.05, **how).comparison.rows[0].verdict == "disagree"
-    assert ss.scaling(sizes, TRACE, over="batch_size", claimed=-1.0).comparison.rows[0].verdict == "out of regime"
+    assert ss.scaling(sizes, TRACE, claimed=-1.0).comparison.rows[0].verdict == "out of regime"
 
 
 @pytest.mark.parametrize(

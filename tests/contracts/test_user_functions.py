@@ -97,7 +97,7 @@ TRANSFORMATIONS = {
     "polyak": (optax.polyak_sgd, "gradient alone"),
     "lbfgs": (optax.lbfgs, "gradient alone"),
     "plateau": (lambda: optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()), "gradient alone"),
-    "lookahead": (lambda: optax.lookahead(optax.sgd(0.1), 5, 0.5), "gradient alone"),
+    "lookahead": (lambda: optax.lookahead(optax.sgd(0.1), 5, 0.5), "gradient alone .*pass ss.lookahead"),
     "masked": (lambda: optax.masked(optax.sgd(0.1), [True, False]), "gradient alone"),
     "multi_steps": (lambda: optax.MultiSteps(optax.sgd(0.1), 4), "gradient_transformation"),
     "function": (lambda: optax.sgd, r"call it first: sgd\("),
@@ -110,6 +110,10 @@ def test_transformations(name):
     make, remedy = TRANSFORMATIONS[name]
     with pytest.raises(ValueError, match=f"optimizer is .*{remedy}"):
         ss.simulate(ss.LinearRegression([1.0, 0.5], label_noise=0.5), make(), batch_size=4, chains=4, steps=10)
+    with pytest.raises(ValueError, match=f"optimizer is .*{remedy}"):
+        ss.predict(ss.LinearRegression([1.0, 0.5], label_noise=0.5), make(), batch_size=4)
+    with pytest.raises(ValueError, match=f"optimizer is .*{remedy}"):
+        ss.predict_run(ss.LinearRegression([1.0, 0.5], label_noise=0.5), make(), batch_size=4, steps=10)
 
 
 class Tuple(nn.Module):

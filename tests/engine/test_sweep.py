@@ -75,6 +75,20 @@ def test_settings_side_by_side():
     assert [result.provenance["batch_size"] for result in pairs.results] == [2, 4, 2]
 
 
+def test_settings_side_by_side_are_one_compilation(compilations):
+    """Every number of every point may change, and no two of them form a grid."""
+    def pairs(sizes, rates, momenta):
+        return ss.sweep(PROBLEM, ss.SGD(0.1, 0.5), batch_size=sizes, learning_rate=rates, momentum=momenta, zip=True,
+                        **SMALL)
+
+    pairs([16, 32, 24], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
+    before = compilations()
+    found = pairs([20, 99, 50], [0.15, 0.25, 0.31], [0.5, 0.1, 0.4])
+    assert compilations() == before and found.shape == (3,)
+    pairs([20, 99], [0.15, 0.25], [0.5, 0.1])
+    assert compilations() > before, "the count sees a program for another number of points"
+
+
 @pytest.mark.parametrize(("options", "match"), [
     ({"momentun": [0.1]}, "did you mean 'momentum'"),
     ({"momentum": [0.1, 1.0]}, "momentum is 1.0"),

@@ -151,3 +151,11 @@ def test_what_is_not_elementwise_has_no_theory_that_needs_it():
         manifold.sharpness(sensing, sensing.point(1.0), one_row)
     path, adam = (manifold.slow_ode(sensing, o, sensing.point(1.0), [0.1]) for o in (one_row, ss.Adam(0.01)))
     np.testing.assert_allclose(path.positions, adam.positions, rtol=1e-6)
+
+
+def test_adafactor_of_tiny_gradients_is_of_rank_one_too():
+    """In float32, of gradients of 1e-17; a matrix that never had one stays where it is."""
+    v = np.array([[1.0, 2.0], [3.0, 6.0]], np.float32).ravel() * 1e-34
+    factored = ss.Adafactor(RATE, [(2, 2)], eps=0.0).S(v)
+    np.testing.assert_allclose(factored, 1 / np.sqrt(v), rtol=1e-5)
+    np.testing.assert_array_equal(ss.Adafactor(RATE, [(2, 2)], eps=0.5).S(np.zeros(4, np.float32)), 2.0)

@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from sgdsim.optimizers import SGD, Adam
+from sgdsim.optimizers import SGD, Adam, NaturalGradient
 from sgdsim.problems import DatasetRegression, LinearRegression, Quadratic
 from sgdsim.solver import predict
 from sgdsim.solver.stationary import stationary_covariance
@@ -161,3 +161,13 @@ def test_refusals(kind, optimizer, arguments, message):
 def test_no_stationary_law(problem, message):
     with pytest.raises(ValueError, match=message):
         predict(problem, SGD(0.1), batch_size=1)
+
+
+def test_a_covariance_with_correlations_beyond_1_is_refused():
+    """Curvatures 1 and 1e-308 in a metric that mixes them: the variances underflow beside their covariance."""
+    tilted = NaturalGradient(1.0, fisher=[[1.0, 1.0], [1.0, 5.0]])
+    with pytest.raises(ValueError, match="double precision resolves its covariance"):
+        predict(Quadratic([1.0, 1e-308], [1.0, 1.0], [1.0, 1.0]), tilted, batch_size=1, approximation="continuous")
+    resolved = predict(Quadratic([1.0, 1e-8], [1.0, 1.0], [1.0, 1.0]), tilted, batch_size=1, approximation="continuous")
+    spread = np.sqrt(np.diag(resolved.covariance))
+    assert abs(resolved.covariance[0, 1]) <= spread[0] * spread[1]

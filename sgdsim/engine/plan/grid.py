@@ -19,6 +19,7 @@ from sgdsim.engine.plan.request import Request, check_decays
 from sgdsim.engine.run.advance import Shared
 from sgdsim.kernels import Kernel, kernel_table
 from sgdsim.optimizers import Optimizer, resolve
+from sgdsim.optimizers.base import constant
 from sgdsim.problems import BatchSizes, Problem, check_batch_sizes, check_sampling
 
 
@@ -59,7 +60,8 @@ def combinations(
 
     def make(request: Request) -> Grid:
         known = _swept_optimizer(request, optimizer, swept["learning_rate"])
-        values = dict(swept) | ({"learning_rate": float(known.learning_rate)} if swept["learning_rate"] is None else {})
+        own = {"learning_rate": constant(known.learning_rate)} if swept["learning_rate"] is None else {}
+        values = dict(swept) | own
         listed = _batch_axis(batch_size, zip)
         sizes = [check_batch_sizes(problem, b, request.steps, sampling) for b in listed]
         said = [int(size[0]) if len(size) == 1 else size.tolist() for size, _ in sizes]

@@ -11,6 +11,7 @@ from sgdsim._types import as_matrix
 from sgdsim.engine.plan.request import Request
 from sgdsim.kernels.choose import row_of
 from sgdsim.optimizers import is_heavy_ball, resolve
+from sgdsim.optimizers.base import constant
 from sgdsim.problems import Problem
 
 MOST_LEFT = 0.1  # share of the stationary variance that may be missing on average
@@ -51,8 +52,8 @@ def forgetting(problem: Problem, optimizer: object, batch_size: int) -> float | 
         curvature = as_matrix(np.asarray(optimizer.preconditioner, np.float64), problem.dimension) @ curvature
     h = np.linalg.eigvals(curvature).real
     h = h[np.abs(h) > _FLAT * np.abs(h).max(initial=0.0)]
-    mu = float(optimizer.momentum or 0)
-    half = (1 + mu - float(optimizer.learning_rate) * h) / 2
+    mu = constant(optimizer.momentum)
+    half = (1 + mu - constant(optimizer.learning_rate) * h) / 2
     root = np.sqrt(half.astype(complex) ** 2 - mu)
     radii = np.maximum(np.abs(half + root), np.abs(half - root))
     return float(radii.max() ** 2) if radii.size else None

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim._types import Vector
 from sgdsim.optimizers import Optimizer, check_optimizer
+from sgdsim.optimizers.base import constant
 from sgdsim.problems.base import Problem
 from sgdsim.solver.adam_bias.batch_order import Batches, BatchGradient, batch_gradients
 
@@ -217,5 +218,5 @@ def unit_transformation(
         raise _checks.error("learning_rate", learning_rate, "None: the optimizer has its own", "leave it out")
     if callable(known.learning_rate):
         raise NotImplementedError("memory removal needs a constant learning rate, not a schedule: pass one value")
-    rate = float(known.learning_rate)
+    rate = constant(known.learning_rate)
     return dataclasses.replace(known, learning_rate=1.0).as_optax(problem), rate  # type: ignore[type-var]

@@ -16,6 +16,7 @@ from sgdsim import _checks
 from sgdsim._specs import own_settings
 from sgdsim._types import Vector, apply
 from sgdsim.optimizers import SGD, Adam, Optimizer, check_optimizer, is_heavy_ball
+from sgdsim.optimizers.base import constant
 from sgdsim.problems.base import Problem
 from sgdsim.solver.adam_bias.batch_order import DataProblem, check_data_set, mean_gradient
 from sgdsim.solver.adam_bias.memoryless import memoryless_terms, unit_transformation
@@ -253,7 +254,7 @@ def _exact_momentum(
     problem: DataProblem, optimizer: SGD, w: Vector, n: int, b: int, epochs: int
 ) -> tuple[Vector, Vector]:
     """Main, and P (2 full_batch H P g + 2 noise E[H_p P h_p]), h_p, H_p the noise of an example's gradient, Hessian."""
-    beta = float(optimizer.momentum or 0)
+    beta = constant(optimizer.momentum)
     found = momentum_permutation_coefficients(beta, b, n, epochs=epochs)
     rows = jnp.arange(problem.n_examples)
 

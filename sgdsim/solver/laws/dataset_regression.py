@@ -9,11 +9,11 @@ import numpy as np
 
 from sgdsim._types import Matrix, Vector, as_matrix
 from sgdsim.problems import DatasetRegression
+from sgdsim.problems.parts.fourth_moments import FourthMoments
 from sgdsim.solver.laws.law import QuadraticLaw
 from sgdsim.solver.laws.second_moments import SecondMoments, square
 from sgdsim.solver.linear_algebra.graded import graded_eigh
 from sgdsim.solver.noise.factor import NoiseFactor
-from sgdsim.solver.noise.fourth_moments import FourthMoments
 from sgdsim.solver.noise.subset import SubsetNoise
 
 _ROUNDING = 64  # machine epsilons of its own terms that a residual of an exact fit may show
@@ -34,7 +34,7 @@ class FiniteRegression(QuadraticLaw[DatasetRegression]):
         if np.all(np.abs(residuals) <= _ROUNDING * np.finfo(float).eps * terms):  # the model fits every example
             residuals = np.zeros_like(residuals)
         return SubsetNoise(problem.features, residuals, float(problem.label_noise), batch_size, factor,
-                           problem.noise)
+                           problem.noise, problem.fourth_moments)
 
     def hessian_noise(self, mean: Vector, batch_size: int, factor: NoiseFactor) -> Matrix:
         """(f mean(r^2) + sigma^2 / b) A^."""

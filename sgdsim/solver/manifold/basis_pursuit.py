@@ -36,12 +36,9 @@ def basis_pursuit(features: ArrayLike, targets: ArrayLike) -> Vector:
     Source: lemma 5.1 of paper 004 ("Slow dynamics of Adam") with its exponent 1, SGD's.
     """
     x, y = check_examples(features, targets)
-    rows = np.abs(x).max(axis=1)
-    rows[rows == 0] = 1.0
-    unit = np.abs(y / rows).max() or 1.0  # of the weights: the solver's tolerances are absolute
-    even = x / rows[:, None]
-    cost, signed = np.ones(2 * x.shape[1]), np.hstack([even, -even])
-    found = scipy.optimize.linprog(cost, A_eq=signed, b_eq=y / rows / unit, bounds=(0, None), method="highs")
+    unit = np.abs(y).max() or 1.0  # of the weights: the solver's tolerances are absolute
+    cost, signed = np.ones(2 * x.shape[1]), np.hstack([x, -x])
+    found = scipy.optimize.linprog(cost, A_eq=signed, b_eq=y / unit, bounds=(0, None), method="highs")
     if found.status != 0:
         raise _checks.error("targets", targets, f"fitted exactly by some weights ({found.message})",
                             "drop examples that contradict each other")
@@ -50,7 +47,7 @@ def basis_pursuit(features: ArrayLike, targets: ArrayLike) -> Vector:
 
 
 def check_examples(features: ArrayLike, targets: ArrayLike) -> tuple[Matrix, Vector]:
-    """X (n, d) and y (n,).
+    """X (n, d) and y (n,), both over the largest feature of the example: an equation has no unit of its own.
 
     Raises:
         ValueError: shapes do not match.
@@ -61,4 +58,6 @@ def check_examples(features: ArrayLike, targets: ArrayLike) -> tuple[Matrix, Vec
         raise _checks.error("features", features, f"an n x d array (got shape {x.shape})", "one row an example")
     if y.shape != x.shape[:1]:
         raise _checks.error("targets", targets, f"of shape ({len(x)},) (got shape {y.shape})", "one target an example")
-    return x, y
+    largest = np.abs(x).max(axis=1)
+    rows = np.where(largest > 0, largest, 1.0)
+    return x / rows[:, None], y / rows

@@ -52,9 +52,10 @@ def least_norm(features: ArrayLike, targets: ArrayLike, *, p: float = 1.0) -> Ve
     exponent = _checks.positive("p", p)
     if exponent > 2:
         raise _checks.error("p", p, "in (0, 2]", "1 is what SGD flattens, 0.5 Adam")
-    x, y = check_examples(features, targets)
     if exponent == 1:
-        return basis_pursuit(x, y)
+        return basis_pursuit(features, targets)
+    x, y = check_examples(features, targets)
+    _check_fit(x, y, targets)
     return _reweighted(x, y, exponent)
 
 
@@ -90,10 +91,9 @@ def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
         raise _checks.error("features", features, f"of shape (n, rows, columns) (got shape {a.shape})", "one a target")
     n, rows, columns = a.shape
     x, y = check_examples(a.reshape(n, -1), targets)
-
+    _check_fit(x, y, targets)
     back = np.linalg.pinv(x)
     w = back @ y
-    _check_fit(x @ w, y)
     pace = float(np.linalg.svd(w.reshape(rows, columns), compute_uv=False).max()) or 1.0
     z, matrix, size, bound = w, np.zeros((rows, columns)), 0.0, 0.0
     for step in range(_ROUNDS):
@@ -103,7 +103,7 @@ def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
             matrix = (near + back @ (y - x @ near)).reshape(rows, columns)
             size = float(np.linalg.svd(matrix, compute_uv=False).sum())
             dual = back.T @ ((z - near) / pace)  # feasible once its matrix has spectral norm 1
-            bound = float(y @ dual) / max(1.0, float(np.linalg.norm(np.tensordot(dual, a, 1), 2)))
+            bound = float(y @ dual) / max(1.0, float(np.linalg.norm((dual @ x).reshape(rows, columns), 2)))
             if size - bound <= _GAP * size:
                 return matrix
         z = near + back @ (y - x @ (2 * near - z))
@@ -113,7 +113,6 @@ def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
 def _reweighted(x: Matrix, y: Vector, p: float) -> Vector:
     """W = M X' (X M X')^+ y until it settles, M = diag (w^2 + eps^2)^(1 - p/2) the inverse weights."""
     w = np.linalg.lstsq(x, y, rcond=None)[0]
-    _check_fit(x @ w, y)
     top = float(np.abs(w).max())
     eps = top
     for _ in range(_ROUNDS):
@@ -130,6 +129,8 @@ def _reweighted(x: Matrix, y: Vector, p: float) -> Vector:
     raise _checks.NotConverged(f"not settled after {_ROUNDS} rounds", reached=w)
 
 
-def _check_fit(made: Vector, y: Vector) -> None:
+def _check_fit(x: Matrix, y: Vector, targets: ArrayLike) -> None:
+    made = x @ np.linalg.lstsq(x, y, rcond=None)[0]
     if np.abs(made - y).max() > _MISFIT * (np.abs(y).max() or 1.0):
-        raise _checks.error("targets", y, "fitted exactly by some weights", "drop examples that contradict each other")
+        raise _checks.error("targets", targets, "fitted exactly by some weights",
+                            "drop examples that contradict each other")

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import SGD, AdaptiveOptimizer, Optimizer, check_optimizer, is_heavy_ball
+from sgdsim.optimizers.base import constant
 from sgdsim.problems.base import Problem
 from sgdsim.solver.manifold.derivatives import Landscape, expand, third
 from sgdsim.solver.manifold.minimum import root_of
@@ -116,7 +117,7 @@ def slow_setting(problem: Problem, optimizer: Optimizer) -> SlowSetting:
         raise NotImplementedError("no slow dynamics with decoupled weight_decay: pass drift= to slow_sde, or simulate")
     if callable(known.learning_rate):
         raise NotImplementedError("slow time k eta^2 needs a constant learning rate, not a schedule: pass one value")
-    given = float(known.learning_rate)
+    given = constant(known.learning_rate)
     if isinstance(known, AdaptiveOptimizer):
         if float(known.b1 or 0) > _HEAVIEST:
             warnings.warn(f"b1 = {float(known.b1 or 0):g} is above {_HEAVIEST}: the slow theory is proved up to there, "
@@ -124,7 +125,7 @@ def slow_setting(problem: Problem, optimizer: Optimizer) -> SlowSetting:
         b1, decay = float(known.b1 or 0), (1 - float(known.b2)) / given**2
         return SlowSetting(problem, known, given, given, decay, None, known.bias_correction,
                            2 * (1 + b1) / (1 - b1))
-    mu, metric = float(known.momentum or 0), known.preconditioner
+    mu, metric = constant(known.momentum), known.preconditioner
     root = None if metric is None else root_of(problem.dimension, metric)
     return SlowSetting(problem, None, given, given / (1 - mu), 0.0, root, False, 2 * (1 + mu) / (1 - mu))
 

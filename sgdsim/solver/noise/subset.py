@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from sgdsim._types import Matrix, Vector
+from sgdsim.problems.parts.fourth_moments import FourthMoments
 from sgdsim.solver.noise.cumulants import Cumulants
 from sgdsim.solver.noise.factor import NoiseFactor
-from sgdsim.solver.noise.fourth_moments import FourthMoments
 
 _ROWS = 4096  # at a time, so that memory does not grow with the data
 
@@ -51,10 +51,10 @@ class SubsetNoise:
         """The factor f: 1/b, or c_b."""
         return self.factor.of(float(self.batch_size))
 
-    @cached_property
+    @property
     def data_hessian(self) -> Matrix:
         """A^ = X'X / n."""
-        return self.features.T @ self.features / len(self.features)
+        return self.fourth.gram
 
     @cached_property
     def additive(self) -> Matrix:

@@ -11,6 +11,7 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import AdaptiveOptimizer, Optimizer, check_optimizer, mixes_parameters
+from sgdsim.optimizers.base import constant
 from sgdsim.problems.base import Problem
 from sgdsim.problems.sampling import check_sampling
 from sgdsim.solver.laws.table import stationary_law_of
@@ -81,7 +82,7 @@ class AdaptiveSetting:
     @property
     def rate(self) -> float:
         """The learning rate lambda."""
-        return float(self.optimizer.learning_rate)
+        return constant(self.optimizer.learning_rate)
 
     @property
     def b1(self) -> float:

@@ -101,7 +101,8 @@ class Dynamics:
         """
         theta, mu = self.modes[0], self.momentum
         width = theta.real**2 + (theta.imag * (1 + mu) / (1 - mu)) ** 2
-        return max(0.0, float(np.min(2 * (1 + mu) * theta.real / width)))
+        with np.errstate(divide="ignore"):  # a square that underflows: of its eigenvalue there is no limit
+            return max(0.0, float(np.min(2 * (1 + mu) * theta.real / width)))
 
     def step_radius(self, rate: float) -> float:
         """Spectral radius of the noiseless step at learning rate `rate`."""

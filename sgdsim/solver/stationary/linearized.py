@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import SGD, DampedNewton, NaturalGradient, check_optimizer, resolve
-from sgdsim.optimizers.base import Optimizer
+from sgdsim.optimizers.base import Optimizer, constant
 from sgdsim.problems.base import Problem
 from sgdsim.problems.sampling import check_sampling
 from sgdsim.solver.laws.table import stationary_law_of
@@ -74,7 +74,7 @@ def linearize(problem: Problem, optimizer: Optimizer, batch_size: int, sampling:
     factor = factor_of(problem, mode)
     known = _described(problem, optimizer, b)
     hessian = np.asarray(problem.hessian())
-    momentum, rate = float(known.momentum or 0), float(known.learning_rate)
+    momentum, rate = constant(known.momentum), constant(known.learning_rate)
     estimating = isinstance(known, NaturalGradient)
     dynamics = Dynamics.around(hessian, getattr(known, "preconditioner", None), momentum)
     start = problem.default_start - problem.minimum

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim._types import Matrix, Params, Vector, as_matrix
 from sgdsim.optimizers import is_heavy_ball
-from sgdsim.optimizers.base import Optimizer
+from sgdsim.optimizers.base import Optimizer, constant
 from sgdsim.problems import FlaxNetwork, FromLoss, check_sampling
 from sgdsim.problems.parts.example_losses import ExampleLosses
 from sgdsim.solver.laws.example_losses import DifferentiatedLosses
@@ -157,13 +157,13 @@ def covariance_near_minimum(
     _check_minimum(at, gamma, values, vectors)
     basis = vectors[:, values > _FLAT * own_scales(full, values, vectors)]
     p = np.eye(len(at.w)) if optimizer.preconditioner is None else as_matrix(optimizer.preconditioner, len(at.w))
-    rate = float(optimizer.learning_rate) * p @ basis
+    rate = constant(optimizer.learning_rate) * p @ basis
     inside = basis.T @ rate
     flat = basis.shape[1] < len(basis)
     if flat and np.linalg.norm(rate - basis @ inside) > _FLAT * np.linalg.norm(rate):
         raise _checks.error("preconditioner", optimizer.preconditioner, "one that keeps the range of the Hessian",
                             "add a little weight decay, so that no direction is flat")
-    momentum = float(optimizer.momentum or 0)
+    momentum = constant(optimizer.momentum)
     sigma = stationary_covariance(basis.T @ full @ basis, basis.T @ noise @ basis, inside, momentum)
     return basis @ sigma @ basis.T
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sgdsim import _checks
 from sgdsim._types import Schedule, Vector
 from sgdsim.optimizers import SGD, check_optimizer
-from sgdsim.optimizers.base import Optimizer
+from sgdsim.optimizers.base import Optimizer, constant
 from sgdsim.problems import check_sampling
 from sgdsim.problems.base import Problem
 from sgdsim.problems.parts.linear_layers import LinearLayers
@@ -50,7 +50,7 @@ def _value(schedule: Schedule, t: int) -> float | Fraction:
 def _why(optimizer: object) -> str:
     if not isinstance(optimizer, SGD):
         return ""
-    return f" with momentum={float(optimizer.momentum):g}" if optimizer.momentum else " with a preconditioner"
+    return f" with momentum={constant(optimizer.momentum):g}" if optimizer.momentum else " with a preconditioner"
 
 
 def _rate(value: float | Fraction, name: str) -> float | Fraction:

@@ -16,6 +16,7 @@ from sgdsim import _checks
 from sgdsim._specs import own_settings
 from sgdsim._version import __version__
 from sgdsim.optimizers import SGD
+from sgdsim.optimizers.base import constant
 from sgdsim.problems import Problem, check_sampling
 from sgdsim.solver.whole_run.gradient_law import LinearProblem, linear_problem
 from sgdsim.solver.whole_run.laws import run_law
@@ -97,7 +98,7 @@ class Design:
         """What each schedule reaches, as text."""
         rows = [f"{'schedule':<10}{'peak rate':>12}{'momentum':>10}{'test loss':>13}{'over designed':>15}"]
         for name, each in self.schedules.items():
-            momentum = 0.0 if each.optimizer.momentum is None else float(each.optimizer.momentum)
+            momentum = constant(each.optimizer.momentum)
             rows.append(f"{name:<10}{max(each.run.learning_rate):>12.4g}{momentum:>10.3g}{each.test_loss:>13.5g}"
                         f"{each.test_loss / self.test_loss - 1:>15.1%}")
         return "\n".join(rows)
@@ -207,7 +208,8 @@ def _largest_curvature(problem: LinearProblem) -> float:
 
 def _logit(base: SGD) -> list[float]:
     """The number that stands for the momentum, where there is one."""
-    return [] if base.momentum is None else [float(np.log(base.momentum / (1 - base.momentum)))]
+    mu = constant(base.momentum)
+    return [float(np.log(mu / (1 - mu)))] if mu else []
 
 
 def _planner(family: Family, base: SGD, steps: int, mean: float, free: int) -> Callable[[Array], Plan]:

@@ -11,6 +11,7 @@ import numpy as np
 from sgdsim import _checks
 from sgdsim._types import Matrix, Vector
 from sgdsim.optimizers import SGD, Optimizer
+from sgdsim.optimizers.base import constant
 from sgdsim.problems import Problem, check_sampling
 from sgdsim.solver.laws.table import stationary_law_of
 from sgdsim.solver.prediction import Prediction
@@ -73,7 +74,7 @@ def predict_diagonal(
         with jax.enable_x64(True):
             return _solve(problem, step, float(size), factor, growth)
 
-    state, rate = solve(), float(optimizer.learning_rate)
+    state, rate = solve(), constant(optimizer.learning_rate)
     limit = functools.cache(lambda: rate * largest(lambda x: bool(solve(factor=x).settles)))
     if not state.settles:
         raise _checks.error("learning_rate", rate, f"below {limit():.6g}, where the second moment stops existing",

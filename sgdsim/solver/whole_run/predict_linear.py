@@ -15,6 +15,7 @@ from jaxtyping import Array
 from sgdsim import _checks
 from sgdsim._types import Vector
 from sgdsim.optimizers import Optimizer
+from sgdsim.optimizers.base import constant
 from sgdsim.problems import Problem, check_sampling
 from sgdsim.solver.correlations import Process
 from sgdsim.solver.linear_algebra.graded import graded_eigh, own_scales
@@ -64,7 +65,7 @@ def predict_linear(
     factor_of(problem, mode)
     steps, late, solve = _prepare(problem, optimizer, size, mode)
     state = solve()
-    rate = float(optimizer.learning_rate) if isinstance(optimizer, Optimizer) else 1.0
+    rate = constant(optimizer.learning_rate) if isinstance(optimizer, Optimizer) else 1.0
     limit = functools.cache(lambda: rate * largest(lambda x: bool(solve(factor=x).settles)))
     if not state.settles:
         what = ("learning_rate", rate) if isinstance(optimizer, Optimizer) else ("the factor of all updates", 1.0)

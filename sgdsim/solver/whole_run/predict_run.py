@@ -93,14 +93,15 @@ def predict_run(
     mean, spread = _start(problem, initial, diagonal)
     with jax.enable_x64(True):
         first = jnp.zeros((linear.blocks, problem.dimension)).at[1:].set(_memory(linear, mean)).at[0].set(mean)
+        joint = _joint(linear, mean, spread)
         if mode == "epochs":
             means, spreads, error = epoch_run(cast(DatasetRegression, problem), linear, int(sizes[0]), steps,
-                                              np.asarray(first), spread)
+                                              np.asarray(first), np.asarray(joint))
             means, spreads = means[kept], spreads[kept]
             losses = [expected_losses(problem, m, p) for m, p in zip(means, spreads, strict=True)]
             train, test = np.array(losses, np.float64).T
         else:
-            found = _series(problem, optimizer, linear, sizes, kept, first, spread, mode, diagonal)
+            found = _series(problem, optimizer, linear, sizes, kept, first, joint, mode, diagonal)
             (means, spreads, train, test), error = found, 0.0
         rates = np.array([float(rate_at(rate, jnp.asarray(t))) for t in kept])
     full = spreads.ndim == 3
@@ -126,15 +127,14 @@ def predict_run(
 
 def _series(
     problem: LinearProblem, optimizer: Optimizer | optax.GradientTransformation, linear: LinearOptimizer,
-    sizes: np.ndarray, kept: np.ndarray, first: Array, spread: np.ndarray, mode: str, diagonal: bool,
+    sizes: np.ndarray, kept: np.ndarray, first: Array, spread: Array, mode: str, diagonal: bool,
 ) -> tuple[np.ndarray, ...]:
     """Mean, covariance or variance, and losses at the recorded steps, with independent batches."""
     begin: tuple[PyTree, PyTree]
     if diagonal:
-        zero = jnp.zeros(problem.dimension)
-        begin = tuple(first), (jnp.asarray(spread), *(zero for _ in pairs_of(linear.blocks)[1:]))
+        begin = tuple(first), tuple(spread[i, :, j] for i, j in pairs_of(linear.blocks))
     else:
-        begin = first, jnp.zeros((*first.shape, *first.shape)).at[0, :, 0].set(spread)
+        begin = first, spread
     known = as_sgd(optimizer, problem, int(sizes[0]))
     described_by, tried = (known, None) if isinstance(known, SGD) else (None, _Static(linear))
     series = _run(problem, described_by, linear.clock, jnp.asarray(sizes, float), jnp.asarray(kept), *begin,
@@ -181,11 +181,21 @@ def _run(
     return jax.lax.scan(stretch, (clock, mean, p), ends)[1]
 
 
-def _memory(linear: LinearOptimizer, mean: np.ndarray) -> Array:
+def _memory(linear: LinearOptimizer, mean: np.ndarray | Array) -> Array:
     """What the optimizer remembers before its first step, shape (k - 1, D)."""
     leaves = [leaf for leaf in jax.tree.leaves(linear.transform.init(jnp.asarray(mean)))
               if jnp.shape(leaf) == mean.shape and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
     return jnp.stack(leaves) if leaves else jnp.zeros((0, len(mean)))
+
+
+def _joint(linear: LinearOptimizer, mean: np.ndarray, spread: np.ndarray) -> Array:
+    """Covariance of (w, s) before the first step, (k, D, k, D), or (k, D, k) of variances: s may begin at w itself."""
+    same = jnp.ones(mean.shape)
+    follows = jax.jvp(lambda w: _memory(linear, w), (jnp.asarray(mean),), (same,))[1]
+    u = jnp.concatenate([same[None], follows])
+    if spread.ndim == 1:
+        return jnp.einsum("id,d,jd->idj", u, spread, u)
+    return jnp.einsum("id,de,je->idje", u, spread, u)
 
 
 def _start(problem: LinearProblem, initial: ArrayLike | None, diagonal: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,21 @@ def test_nuclear_norm():
     assert np.abs(few - teacher).max() > 0.1
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e6, 1e12])
+def test_an_equation_has_no_unit_of_its_own(unit):
+    """One example in other units: least squares would leave the smaller ones out."""
+    units = np.array([1.0, unit, 1.0, 1.0])
+    for p in (0.5, 1.0, 1.5, 2.0):
+        moved = least_norm(units[:, None] * X, units * Y, p=p)
+        np.testing.assert_allclose(moved, least_norm(X, Y, p=p), rtol=1e-9, atol=1e-12)
+    a = X[:, :6].reshape(4, 3, 2)
+    nuclear = least_nuclear_norm(units[:, None, None] * a, units * Y)
+    np.testing.assert_allclose(nuclear, least_nuclear_norm(a, Y), atol=1e-9)
+    for function in (lambda x, y: least_norm(x, y, p=0.5), basis_pursuit):
+        with pytest.raises(ValueError, match=r"targets.*fitted exactly"):
+            function([[1.0], [unit]], [1.0, 2 * unit])
+
+
 @pytest.mark.parametrize(("call", "says"), [
     (lambda: least_norm(X, Y, p=0.0), "p is"),
     (lambda: least_norm(X, Y, p=2.5), r"in \(0, 2\]"),

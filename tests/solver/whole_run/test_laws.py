@@ -124,27 +124,32 @@ def test_gradients_against_finite_differences(loss):
     assert np.abs(gradient).min() > 1e-6
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("problem", "allowed"), [
-    (ss.LinearRegression(np.arange(1, 11) / 10, label_noise=0.5), 1),
-    (ss.LinearRegression(np.diag(np.arange(1, 11) / 10), label_noise=0.5), 1),
-    (ss.DatasetRegression(RNG.normal(size=(100, 10)), RNG.normal(size=100)), 3),
+AS_USERS = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # not as in conftest.py
+TURN = np.linalg.qr(RNG.normal(size=(10, 10)))[0]
+
+
+@pytest.mark.slow  # on an idle machine: .08, .64 and 1.04 s
+@pytest.mark.parametrize(("problem", "momentum", "high", "allowed"), [
+    (ss.LinearRegression(np.arange(1, 11) / 10, label_noise=0.5), 0.5, 0.3, 1.0),
+    (ss.LinearRegression(TURN * (np.arange(1, 11) / 10) @ TURN.T, label_noise=0.5), 0.5, 0.3, 1.0),
+    (ss.DatasetRegression(RNG.normal(size=(100, 10)), RNG.normal(size=100)), None, 0.02, 1.5),
 ])
-def test_ten_thousand_pairs(problem, allowed):
+def test_ten_thousand_pairs(problem, momentum, high, allowed):
     def loss(rate, b):
-        return stationary_law(problem, ss.SGD(rate), batch_size=b).test_loss
+        return stationary_law(problem, ss.SGD(rate, momentum), batch_size=b).test_loss
 
     with jax.enable_x64(True):
-        every = jax.jit(jax.vmap(loss))
-        rates, sizes = jnp.linspace(0.005, 0.02, 10_000), jnp.linspace(1, 64, 10_000)
+        every = jax.jit(jax.vmap(loss), compiler_options=AS_USERS)
+        rates, sizes = jnp.linspace(high / 30, high, 10_000), jnp.linspace(1, 64, 10_000)
         every(rates, sizes).block_until_ready()
-        begun = time.process_time()
+        begun = time.perf_counter()
         losses = np.asarray(every(rates, sizes))
-        seconds = (time.process_time() - begun) / 2  # of two cores
+        seconds = time.perf_counter() - begun
     assert seconds < allowed, seconds
-    assert losses[0] == pytest.approx(ss.predict(problem, ss.SGD(0.005), batch_size=1).test_loss, rel=1e-9)
-    last = ss.predict(problem, ss.SGD(0.02), batch_size=64).test_loss
-    assert losses[-1] == pytest.approx(last, rel=1e-9) and abs(losses[0] / last - 1) > 0.03
+    first = ss.predict(problem, ss.SGD(high / 30, momentum), batch_size=1).test_loss
+    last = ss.predict(problem, ss.SGD(high, momentum), batch_size=64).test_loss
+    assert losses[0] == pytest.approx(first, rel=1e-9) and losses[-1] == pytest.approx(last, rel=1e-9)
+    assert abs(first / last - 1) > 0.005
 
 
 def test_an_optimizer_is_built_inside_what_jax_traces():

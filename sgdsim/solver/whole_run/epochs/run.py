@@ -38,7 +38,7 @@ def epoch_run(
         batch_size: b.
         steps: how many.
         mean: of (w, s) at the start, shape (k, D).
-        spread: covariance of w at the start, (D, D).
+        spread: covariance of (w, s) at the start, (k, D, k, D).
     """
     k, d = mean.shape
     dealt = shuffles(len(problem.features), batch_size, 3 * (k * d + 1) ** 2)
@@ -51,7 +51,7 @@ def epoch_run(
     motion = motion_of(problem, jax.tree.map(lambda leaf: leaf[0], affine))
     z = np.concatenate([(mean - np.vstack([problem.minimum, np.zeros((k - 1, d))])).ravel(), [1.0]])
     start = np.outer(z, z)
-    start[:d, :d] += spread
+    start[:-1, :-1] += spread.reshape(k * d, k * d)
     boundary, seen = jnp.broadcast_to(jnp.asarray(start), (len(groups), *start.shape)), []
     for epoch in range(passes):
         now = jax.tree.map(lambda leaf, e=epoch: leaf[e * len(weights) : (e + 1) * len(weights)], affine)
@@ -65,6 +65,8 @@ def epoch_run(
     error = 0.0
     if len(groups) > 1:
         scale = np.sqrt(np.einsum("tii->ti", middle))
-        size = np.maximum(scale[:, :, None] * scale[:, None, :], 1e-12 * max(float(middle.max()), 1e-300))
-        error = float((covariances.std(axis=0, ddof=1) / np.sqrt(len(groups)) / size).max())
+        scale = np.maximum(scale, 1e-6 * scale.max(axis=0))  # of each parameter in its own units
+        size = scale[:, :, None] * scale[:, None, :]
+        each = covariances.std(axis=0, ddof=1) / np.sqrt(len(groups))
+        error = float((each / np.where(size > 0, size, np.inf)).max())
     return problem.minimum + means.mean(axis=0), middle, error

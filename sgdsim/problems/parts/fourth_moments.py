@@ -49,6 +49,11 @@ class FourthMoments:
         return np.reshape(found, np.shape(sigma))
 
     @cached_property
+    def gram(self) -> Matrix:
+        """The second moments, X'X / n."""
+        return self.features.T @ self.features / len(self.features)
+
+    @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         i, j = np.triu_indices(self.features.shape[1])
         return i, j, np.where(i == j, 1.0, 2.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sgdsim.solver.noise.fourth_moments import FourthMoments
+from sgdsim.problems.parts.fourth_moments import FourthMoments
 
 X = np.random.default_rng(0).normal(size=(40, 4)) * 10.0 ** np.arange(-2, 2)
 HALVES = np.random.default_rng(1).normal(size=(3, 4, 4))
