@@ -101,7 +101,8 @@ def optimal_weight_decay(
     without = loss(0.0) if plain.feedback.settles(plain.rate) else np.inf
     inside = 0.0
     if without == np.inf:
-        calmest = scipy.optimize.minimize_scalar(growth, bounds=(low, high), method="bounded")
+        calmest = scipy.optimize.minimize_scalar(growth, bounds=(low, high), method="bounded",
+                                                 options={"xatol": 1e-6 * width})
         inside = float(calmest.x)
         if calmest.fun >= 1:
             raise _checks.error("learning_rate", plain.rate, "such that some weight decay makes the variance finite",

@@ -52,6 +52,21 @@ def test_variance_of_gradients(power):
 
 
 @pytest.mark.parametrize("power", POWERS)
+def test_where_chains_stop_settling(power):
+    """The limit by quadrature stood at the upper end of its search, 6% too high, for inputs of 1e6 and more."""
+    scale = 10.0**power
+
+    def limits(unit):
+        gaussian = ss.solver.stability(ss.LinearRegression([unit**2] * 2), ss.SGD(0.1 / unit**2), batch_size=2)
+        table = ss.solver.stability(ss.DatasetRegression(unit * X[:, :1], Y), ss.SGD(0.1 / unit**2), batch_size=2)
+        high = ss.solver.stationary.high_dimension_law([unit**2, 0.5 * unit**2], 0.1 / unit**2, 2, 1.0, ratio=2.0)
+        found = gaussian.almost_sure, table.almost_sure, table.max_learning_rate, high.max_learning_rate
+        return np.array(found) * unit**2
+
+    np.testing.assert_allclose(limits(scale), limits(1.0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("power", POWERS)
 def test_tails(power):
     scale = 10.0**power
     draws = 1 + np.random.default_rng(0).pareto(2.0, 2000)

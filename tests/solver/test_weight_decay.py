@@ -60,6 +60,16 @@ def test_corollary_1_needs_three_examples():
         assert (sign < -1e-6) == forms.negative_decay_helps(1.0, rate, batch_size)
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e6, 1e12])
+def test_the_best_decay_in_any_units(unit):
+    """Where training without decay is unstable the search for a stable one stopped at 1e-5, whatever the units."""
+    for rate, batch_size in ((0.69, 1), (1.21, 3)):
+        known, found = (optimal_weight_decay(ss.LinearRegression([u], [1.0]), ss.SGD(rate / u), batch_size=batch_size)
+                        for u in (1.0, unit))
+        np.testing.assert_allclose(np.array(found.stable) / unit, known.stable, rtol=1e-7)
+        assert found.weight_decay / unit == pytest.approx(known.weight_decay, rel=1e-5)
+
+
 def test_several_dimensions_and_data():
     a, u = np.array([[4.0, 0.3], [0.3, 3.6]]), np.array([1.0, -2.0])  # unstable without decay
     best = optimal_weight_decay(ss.LinearRegression(a, u), ss.SGD(1.0), batch_size=100)

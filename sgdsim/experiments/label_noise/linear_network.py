@@ -32,7 +32,7 @@ def linear_network(scale: Scale) -> Findings:
         theory = predict(problem, SGD(rate), batch_size=BATCH)
         burn_in = settling_steps(theory)
         result = simulate(problem, SGD(rate), batch_size=BATCH, chains=scale.chains // 4, steps=burn_in + scale.steps,
-                          burn_in=burn_in, seed=27, initial=flattest_minimum(problem),
+                          burn_in=burn_in, seed=27, initial=flattest_minimum(problem, SGD(rate), batch_size=BATCH),
                           statistics=[ProductMoments(problem), Losses()], progress=False)
         points.append(Point(rate, result, theory))
     fine = np.linspace(0.01, 0.17, 33)

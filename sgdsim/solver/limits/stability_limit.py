@@ -113,7 +113,8 @@ def almost_sure_limit(
 
     if exponent(highest) >= 0:  # both limits are one, to rounding
         return highest, 0.0
-    return float(scipy.optimize.brentq(exponent, highest, _above(exponent, highest), rtol=1e-12)), 0.0
+    return float(scipy.optimize.brentq(exponent, highest, _above(exponent, highest),
+                                       xtol=1e-12 * highest, rtol=1e-12)), 0.0
 
 
 def _above(exponent: Callable[[float], float], low: float) -> float:

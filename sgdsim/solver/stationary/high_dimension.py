@@ -95,7 +95,9 @@ def high_dimension_law(
     # lambda Tr[A G^-1] / b rises with lambda: to infinity where an eigenvalue of G is 0, if one ever is.
     shrink = ((1 - mu) / (1 + mu) - 1 / b) * h.max()
     top = 2 * (1 - mu) / shrink * (1 - 1e-12) if shrink > 0 else 1e3 * b / h.sum()
-    limit = float(scipy.optimize.brentq(feedback, 0.0, top, xtol=1e-15 * top, rtol=1e-14))
+    limit = top  # of large batches, to rounding
+    if feedback(top) > 0:
+        limit = float(scipy.optimize.brentq(feedback, 0.0, top, xtol=1e-15 * top, rtol=1e-14))
     if rate >= limit:
         raise _checks.error("learning_rate", rate, f"below {limit:.6g}, where the second moment stops existing",
                             "lower it")

@@ -75,7 +75,7 @@ def scalar_index(curvature: Vector, chance: Vector, rate: float) -> float:
     low = high / 2
     while growth(low) >= 0:
         low /= 2
-    return float(scipy.optimize.brentq(growth, low, high, rtol=1e-13))
+    return float(scipy.optimize.brentq(growth, low, high, xtol=1e-13 * low, rtol=1e-13))
 
 
 def _with_replacement(squares: Vector, batch_size: int) -> tuple[Vector, Vector] | None:

@@ -32,8 +32,8 @@ def kesten_tail_index(
       x = \frac{a\lambda}{S}, \quad q \sim \chi^2_S, \quad p \sim \chi^2_{D-1} \text{ independent}.$$
 
     Moments of order below kappa exist, those above do not; kappa = 2 at the mean-square limit
-    $a\lambda = 2S/(S+D+1)$. To about 1e-9 relative, in logarithms: from 1e-6 to far above 500 without
-    overflow. In one dimension the literature has approximations:
+    $a\lambda = 2S/(S+D+1)$. To about 1e-9 relative for S up to 1e7, in logarithms: from 1e-6 to far
+    above 500 without overflow. In one dimension the literature has approximations:
 
     $$\text{continuous time: } \frac{2S}{a\lambda} + 1, \qquad
       \text{published [93]: } \frac{2S}{a\lambda} - S, \text{ right only where it is 2.}$$

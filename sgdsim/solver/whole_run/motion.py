@@ -25,6 +25,11 @@ def _each(a: Array, z: Array) -> Array:
     return sum(wide[:, j] * z[j] for j in range(a.shape[1]))  # type: ignore[return-value]
 
 
+def enter(step: Affine, g: Array) -> Array:
+    """B g, shape (k, D, columns), for g of shape (D, columns)."""
+    return jnp.tensordot(step.b, g, 1) if step.b.ndim == 3 else step.b.reshape(len(step.b), -1, 1) * g
+
+
 def kick(step: Affine, noise: Array) -> Array:
     """B C B', shape (k, D, k, D)."""
     b = step.b

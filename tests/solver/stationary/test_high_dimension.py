@@ -93,6 +93,17 @@ def test_the_law_of_every_eigenvalue(mu):
         high_dimension_law(h, 1.0001 * law.max_learning_rate, b, sigma, ratio=ratio, momentum=mu)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("mu", [0.0, 0.9])
+def test_batches_of_any_size(mu, scale):
+    """So many examples leave full-batch descent and its limit 2 (1 + mu) / h."""
+    law = high_dimension_law([scale, 0.5 * scale], 0.1 / scale, 10**15, 1.0, ratio=2.0, momentum=mu)
+    assert law.max_learning_rate == pytest.approx(2 * (1 + mu) / scale, rel=1e-9)
+    h = np.array([1.0, 0.5])
+    left = 0.5 * 0.1 / 10**15 * np.sum(h / (2 * (1 - mu) - (1 - mu) / (1 + mu) * 0.1 * h))
+    assert law.fluctuation == pytest.approx(left, rel=1e-9)
+
+
 def test_the_trace_and_the_limit_are_those_of_data():
     problem = draw(160, 40, seed=5)
     h = np.linalg.eigvalsh(problem.gram)

@@ -120,6 +120,12 @@ def test_finer_quadrature_changes_nothing(rng, monkeypatch):
     np.testing.assert_allclose(plain[45:55], alone, rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [10**3, 10**5, 10**7])
+def test_large_batches_just_below_twice_the_curvature(size):
+    """At a lambda = 2 the step is -1 + d with E d = 0: the index is 1, whatever S, though E|M|^k - 1 is about 4/S."""
+    assert kesten_tail_index(2.0, size) == pytest.approx(1, rel=2e-9)
+
+
 def test_the_range():
     # The Lyapunov exponent crosses zero near 2.42125 at S = 1: E ln|1 - x z^2| in closed form has no simpler root.
     near = kesten_tail_index([2.4, 2.42, 2.4212, 2.4213, 3.0, 1e6], 1)

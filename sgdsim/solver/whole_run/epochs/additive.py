@@ -10,7 +10,7 @@ from sgdsim.problems import DatasetRegression
 from sgdsim.solver.linear_algebra.lyapunov import discrete_lyapunov, spectral_radius
 from sgdsim.solver.whole_run.epochs.fixed_point import EpochMoments
 from sgdsim.solver.whole_run.linear_optimizer import Affine
-from sgdsim.solver.whole_run.motion import kick, transition
+from sgdsim.solver.whole_run.motion import enter, kick, transition
 
 
 def additive_moments(problem: DatasetRegression, step: Affine, offset: Array, batch_size: int) -> EpochMoments:
@@ -38,7 +38,7 @@ def additive_moments(problem: DatasetRegression, step: Affine, offset: Array, ba
     centred = gradients - gradients.mean(axis=0)
     spread, label = jnp.asarray(centred.T @ centred / n / max(n - 1, 1)), float(problem.label_noise) ** 2
     f = np.asarray(transition(step, hessian))
-    enters = np.asarray(transition(step._replace(a=0 * step.a), jnp.eye(d)))[:, :d] - np.eye(size, d)  # B
+    enters = np.asarray(enter(step, jnp.eye(d))).reshape(size, d)  # B
     powers, own, tangled = [np.eye(size)], [np.zeros((size, size))], np.zeros((size, d))
     kept = [np.zeros((size, size))]
     for first in range(0, n, batch_size):

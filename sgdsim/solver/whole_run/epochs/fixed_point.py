@@ -21,7 +21,10 @@ class EpochMoments(NamedTuple):
 
 def second_moment(passes: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, bool]:
     """M for passes P (many, size, size) and Q, and whether it exists: iff Q = I leads to a positive definite one."""
-    passes = np.asarray(passes)
+    # In units in which one pass adds noise of size 1 to every number of the state, whatever the user's units are.
+    units = np.sqrt(np.diag(source))
+    units[units == 0] = 1.0
+    passes, source = np.asarray(passes) / units[:, None] * units, np.asarray(source) / np.outer(units, units)
     size = len(source)
     i, j = np.triu_indices(size)
     norm = np.where(i == j, 1.0, np.sqrt(2.0))
@@ -34,7 +37,7 @@ def second_moment(passes: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, b
     def through(flat: np.ndarray) -> np.ndarray:
         return (passes @ matrix(flat) @ passes.mT).mean(axis=0)[i, j] * norm
 
-    right = [np.asarray(q)[i, j] * norm for q in (source, np.eye(size) * max(np.trace(source) / size, 1e-300))]
+    right = [q[i, j] * norm for q in (source, np.eye(size))]
     if size <= _DENSE:
         whole = np.eye(len(i)) - np.stack([through(e) for e in np.eye(len(i))], axis=1)
         found = [np.linalg.solve(whole, y) for y in right]
@@ -42,4 +45,4 @@ def second_moment(passes: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, b
         sparse = scipy.sparse.linalg
         operator = sparse.LinearOperator((len(i), len(i)), matvec=lambda x: x - through(x), dtype=np.float64)
         found = [sparse.gmres(operator, y, rtol=_ENOUGH, restart=60, maxiter=10)[0] for y in right]
-    return matrix(found[0]), bool(np.linalg.eigvalsh(matrix(found[1]))[0] > 0)
+    return matrix(found[0]) * np.outer(units, units), bool(np.linalg.eigvalsh(matrix(found[1]))[0] > 0)

@@ -15,10 +15,11 @@ from sgdsim.solver.whole_run.epochs.additive import additive_moments
 from sgdsim.solver.whole_run.epochs.fixed_point import EpochMoments, second_moment
 from sgdsim.solver.whole_run.epochs.permutations import Shuffles, shuffles
 from sgdsim.solver.whole_run.linear_optimizer import Affine
-from sgdsim.solver.whole_run.motion import act, kick
+from sgdsim.solver.whole_run.motion import act, enter, kick
 
 _GROUPS = 16
 _TOGETHER = 64  # passes moved side by side
+_ROUNDING = 1e-14  # of a weight, below which a standard deviation is none
 
 
 class EpochLaw(NamedTuple):
@@ -89,8 +90,10 @@ def epoch_law(problem: DatasetRegression, step: Affine, batch_size: int, approxi
 
         best = controlled(dealt.rows)
         each = [_pooled(controlled(rows)) for rows in np.array_split(dealt.rows, _GROUPS)]
-        scale = np.sqrt(np.diag(_pooled(best)))
-        error = np.std(each, axis=0, ddof=1) / np.sqrt(_GROUPS) / np.outer(scale, scale)
+        # What is left where every example is fitted is rounding, of no size to be relative to.
+        scale = np.maximum(np.sqrt(np.clip(np.diag(_pooled(best)), 0, None)), _ROUNDING * np.abs(problem.minimum))
+        size = np.outer(scale, scale)
+        error = np.std(each, axis=0, ddof=1) / np.sqrt(_GROUPS) / np.where(size > 0, size, np.inf)
         return _law(problem, best, float(error.max()))
 
 
@@ -123,8 +126,11 @@ def _moments(motion: _Motion, dealt: Shuffles) -> EpochMoments:
     passes, own = map(np.asarray, _whole_passes(motion, rows, weights))
     k, d = motion.offset.shape
     size = k * d
-    mean = np.linalg.solve(np.eye(size) - passes[:, :size, :size].mean(axis=0), passes[:, :size, size].mean(axis=0))
     p, q = passes[:, :size, :size], passes[:, :size, size]
+    units = np.sqrt(np.mean(q**2, axis=0))
+    units[units == 0] = 1.0
+    still = np.eye(size) - p.mean(axis=0) / units[:, None] * units
+    mean = units * np.linalg.solve(still, q.mean(axis=0) / units)
     cross = (p @ mean)[:, :, None] * q[:, None, :]
     source = (own + cross + cross.swapaxes(1, 2) + q[:, :, None] * q[:, None, :]).mean(axis=0)
     boundary, settles = second_moment(p, source)
@@ -186,15 +192,8 @@ def _move(motion: _Motion, batch: Array, weights: Array, columns: Array) -> Arra
     if motion.everywhere is not None:
         g = g + motion.everywhere @ z[0]
     g = g + motion.decay @ (z[0] + motion.minimum[:, None] * one)
-    moved = act(motion.step, jnp.zeros((d, d)), z) + _enter(motion.step, g) + motion.offset[..., None] * one
+    moved = act(motion.step, jnp.zeros((d, d)), z) + enter(motion.step, g) + motion.offset[..., None] * one
     return jnp.concatenate([moved.reshape(k * d, -1), one[None]])
-
-
-def _enter(step: Affine, g: Array) -> Array:
-    """B g."""
-    if step.b.ndim == 3:
-        return jnp.tensordot(step.b, g, 1)
-    return step.b.reshape(len(step.b), -1, 1) * g
 
 
 def _label_noise(motion: _Motion, batch: Array, weights: Array) -> Array:

@@ -65,6 +65,8 @@ def epoch_run(
     error = 0.0
     if len(groups) > 1:
         scale = np.sqrt(np.einsum("tii->ti", middle))
-        size = np.maximum(scale[:, :, None] * scale[:, None, :], 1e-12 * max(float(middle.max()), 1e-300))
-        error = float((covariances.std(axis=0, ddof=1) / np.sqrt(len(groups)) / size).max())
+        scale = np.maximum(scale, 1e-6 * scale.max(axis=0))  # of each parameter in its own units
+        size = scale[:, :, None] * scale[:, None, :]
+        each = covariances.std(axis=0, ddof=1) / np.sqrt(len(groups))
+        error = float((each / np.where(size > 0, size, np.inf)).max())
     return problem.minimum + means.mean(axis=0), middle, error

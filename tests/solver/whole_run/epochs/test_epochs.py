@@ -110,3 +110,40 @@ def test_positions():
         law.at_position(3)
     with pytest.raises(ValueError, match="sampling is 'with_replacement'"):
         ss.predict(DATA, ss.SGD(0.1), batch_size=2).at_position(0)
+
+
+def in_units(units, momentum, examples, ask):
+    """What is asked of columns measured in other units, back in units of 1."""
+    rng, units = np.random.default_rng(3), np.array(units)
+    problem = ss.DatasetRegression(rng.normal(size=(examples, 2)) * units, rng.normal(size=examples))
+    found = ask(problem, ss.SGD(0.05, momentum, preconditioner=1 / units**2))
+    return found.covariance * np.outer(units, units), found.theory_error
+
+
+@pytest.mark.parametrize("units", [(1e8, 1e8), (1e-9, 1e-9), (1e6, 1.0), (1.0, 1e-9)])
+@pytest.mark.parametrize(("momentum", "examples", "approximation"), [
+    (0.0, 6, "exact"), (0.8, 6, "exact"), (0.0, 20, "exact"), (0.8, 6, "additive")])  # fmt: skip
+def test_columns_in_any_units(units, momentum, examples, approximation):
+    """Six examples are enumerated, of twenty shuffles are sampled. In units of 1e8 they were ten times too much."""
+    def ask(problem, optimizer):
+        return ss.predict(problem, optimizer, batch_size=3, sampling="epochs", approximation=approximation)
+
+    known, found = (in_units(u, momentum, examples, ask) for u in ((1.0, 1.0), units))
+    np.testing.assert_allclose(found[0], known[0], rtol=1e-9)
+    assert found[1] == pytest.approx(known[1], rel=1e-6) and (examples == 6) == (found[1] == 0)
+
+
+def test_the_error_of_a_run_in_any_units():
+    def ask(problem, optimizer):
+        return ss.predict_run(problem, optimizer, batch_size=3, steps=20, sampling="epochs")
+
+    known, found = (in_units(u, 0.0, 20, ask) for u in ((1.0, 1.0), (1e8, 1.0)))
+    np.testing.assert_allclose(found[0], known[0], rtol=1e-9)
+    assert 0 < found[1] == pytest.approx(known[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("examples", [6, 20])
+def test_examples_that_are_all_fitted_leave_nothing(examples):
+    x = np.random.default_rng(4).normal(size=(examples, 2))
+    law = ss.predict(ss.DatasetRegression(x, x @ [1.0, 2.0]), ss.SGD(0.05), batch_size=3, sampling="epochs")
+    assert np.abs(law.covariance).max() < 1e-28 and law.theory_error < 1e-3
