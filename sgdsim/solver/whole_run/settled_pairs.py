@@ -125,8 +125,9 @@ def _general(law: GradientLaw, variance: Array) -> tuple[Linear, Linear]:
             return iterate(lambda x: x - variance * feedback(x), y)
 
         return jax.vmap(feedback), lambda y: jnp.stack([close(row) for row in y])
-    matrix = jax.vmap(feedback)(jnp.eye(len(i)))  # transposed: a row for each unit vector
-    return lambda x: x @ matrix, lambda y: _dense(variance, matrix.T, y.T).T
+    # Transposed, a row for each unit vector; one matrix for all batch sizes.
+    matrix = jax.vmap(lambda x: law.spread(x[place])[i, j])(jnp.eye(len(i)))
+    return lambda x: law.strength * (x @ matrix), lambda y: _dense(law.strength * variance, matrix.T, y.T).T
 
 
 @jax.custom_batching.custom_vmap
