@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from sgdsim import _checks
@@ -40,7 +41,7 @@ class _Average(abc.ABC):
     def measure(self, problem: Problem, w: Array) -> list[Array]:
         """One number for each name, at the weights w (D,) of one chain; traceable."""
 
-    def init(self, dimension: int, groups: int, dtype: np.dtype) -> AverageSums:
+    def init(self, dimension: int, groups: int, dtype: DTypeLike) -> AverageSums:
         """Zero sums."""
         return AverageSums(jnp.zeros((groups,), dtype), jnp.zeros((groups, len(self.names)), dtype))
 

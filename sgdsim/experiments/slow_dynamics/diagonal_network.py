@@ -102,7 +102,8 @@ def _methods(rates: tuple[float, ...], adam: float, budget: int, long: int, fami
 
 
 PLANS = {
-    "smoke": Plan(100, 3, (12, 20, 30), 2, _methods((0.02,), 0.03, 4000, 12_000, 0.02), 2, (12, 20, 30)),
+    # 24, for at 20 one run of Adam in eight ends at other minima; at 24 none of 64 did.
+    "smoke": Plan(100, 3, (12, 24, 30), 2, _methods((0.02,), 0.03, 4000, 12_000, 0.02), 2, (12, 24, 30)),
     "laptop": Plan(1000, 10, (45, 60, 72, 90, 120), 3,
                    _methods((0.005, 0.01), 0.01, 40_000, 200_000, 0.01), 2, (60, 72)),
     "full": Plan(10_000, 50, (300, 350, 420, 525, 600, 700), 1,
@@ -148,7 +149,7 @@ def diagonal_network(scale: Scale) -> Findings:
             points(dict(part), ax=axis, xlabel="examples n", ylabel="‖w − w*‖²", log="y", title=title)
             axis.axhline(RECOVERED, color=GUIDE, linewidth=0.9, zorder=1)
             axis.set_xticks(plan.examples)
-            axis.set_ylim(FLOOR / 2, 3 * max(plan.sparsity, 1))
+            axis.set_ylim(bottom=FLOOR / 2)
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
         return figure
 

@@ -162,7 +162,8 @@ class LogSizes:
 
 def chart_of(problem: Problem, setting: SlowSetting, initial: ArrayLike) -> Ambient | LogSizes:
     """Logarithms where the parameters of a diagonal network have a diagonal S, else the parameters."""
-    sizes = np.diag(setting.constant)
-    if isinstance(problem, DiagonalNetwork) and not np.any(setting.constant - np.diag(sizes)):
+    root = setting.constant
+    sizes = np.ones(problem.dimension) if root is None else np.diag(root)
+    if isinstance(problem, DiagonalNetwork) and (root is None or not np.any(root - np.diag(sizes))):
         return LogSizes.at(problem, initial, sizes**2)
     return Ambient.at(problem, initial)

@@ -61,7 +61,7 @@ def sharpness(
     v = None if second_moment is None else _checks.vector("second_moment", second_moment, problem.dimension)
     hessian = local(problem, point)[2]
     if not setting.adaptive:
-        return float(np.sum(setting.constant @ setting.constant.T * hessian))
+        return float(np.sum(setting.directions @ setting.directions.T * hessian))
     h = np.maximum(np.diag(hessian), 0.0)
     if v is not None:
         return float(setting.scale(v) @ h)

@@ -156,7 +156,7 @@ def slow_sde(
         key, done, points, moments, levels = jax.random.key(seed), 0, [], [], []
         for stop in stops:
             for begin in range(done, stop):
-                state = _euler(problem, setting.optimizer, setting.constant, state, jax.random.fold_in(key, begin),
+                state = _euler(problem, setting.optimizer, setting.directions, state, jax.random.fold_in(key, begin),
                                length, setting.decay, size, example_noise_covariance, drift, here.rank)
             done = int(stop)
             points.append(np.asarray(state[0]))

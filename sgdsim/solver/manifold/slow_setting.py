@@ -34,7 +34,7 @@ class SlowSetting:
         learning_rate: lambda.
         rate: the rate eta that slow time t = k eta^2 counts in: lambda / (1 - mu) for heavy ball, lambda for an EMA.
         decay: c = (1 - beta_2) / eta^2, 0 for SGD.
-        constant: R of SGD's preconditioner R R'.
+        constant: R of SGD's preconditioner R R', None for the identity: a diagonal network is too large for its matrix.
         corrected: whether v is corrected for its start at 0.
         stable: eta times the largest eigenvalue of S H from which on the optimizer leaves a quadratic minimum.
     """
@@ -44,7 +44,7 @@ class SlowSetting:
     learning_rate: float
     rate: float
     decay: float
-    constant: Matrix
+    constant: Matrix | None
     corrected: bool
     stable: float
 
@@ -80,12 +80,12 @@ class SlowSetting:
 
     def root(self, scale: Vector) -> Matrix:
         """R with S = R R'."""
-        return np.diag(np.sqrt(scale)) if self.adaptive else self.constant
+        return np.diag(np.sqrt(scale)) if self.adaptive else self.directions
 
     @property
     def directions(self) -> Matrix:
         """D with S = D diag(scale) D'."""
-        return np.eye(self.problem.dimension) if self.adaptive else self.constant
+        return np.eye(self.problem.dimension) if self.constant is None else self.constant
 
     def check_stable(self, steepest: float) -> None:
         """Refuse a learning rate at which the optimizer does not stay at the minimum.
@@ -123,9 +123,10 @@ def slow_setting(problem: Problem, optimizer: Optimizer) -> SlowSetting:
             warnings.warn(f"b1 = {float(known.b1 or 0):g} is above {_HEAVIEST}: the slow theory is proved up to there, "
                           "and needs smaller learning rates the larger b1 is", stacklevel=3)
         b1, decay = float(known.b1 or 0), (1 - float(known.b2)) / given**2
-        return SlowSetting(problem, known, given, given, decay, np.eye(problem.dimension), known.bias_correction,
+        return SlowSetting(problem, known, given, given, decay, None, known.bias_correction,
                            2 * (1 + b1) / (1 - b1))
-    mu, root = constant(known.momentum), root_of(problem.dimension, known.preconditioner)
+    mu, metric = constant(known.momentum), known.preconditioner
+    root = None if metric is None else root_of(problem.dimension, metric)
     return SlowSetting(problem, None, given, given / (1 - mu), 0.0, root, False, 2 * (1 + mu) / (1 - mu))
 
 

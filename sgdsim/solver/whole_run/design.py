@@ -116,6 +116,7 @@ def design(
     batch_size: int | None = None,
     optimizer: SGD | None = None,
     initial: ArrayLike | None = None,
+    sampling: str | None = None,
 ) -> Design:
     r"""The schedule with the least expected test loss after so many steps, by gradient descent through the exact law.
 
@@ -125,7 +126,7 @@ def design(
     linear to zero, each at its own best peak, so it is never worse than they are.
 
     Args:
-        problem: a Quadratic, LinearRegression or DatasetRegression (batches with replacement).
+        problem: a Quadratic, LinearRegression or DatasetRegression.
         steps: T, at least 2.
         examples: budget of examples over the run; batch sizes of the designed schedule then vary too, and the others
             share the examples equally among the steps.
@@ -133,6 +134,9 @@ def design(
         optimizer: an `SGD`: its momentum, if it has one, is where the search for the best momentum starts; its
             preconditioner and `nesterov` stay, its rate does not count. None is plain SGD.
         initial: the point where runs start, shape (D,); None is the problem's default start.
+        sampling: "online" for a population; for a data set "with_replacement" or "without_replacement", where no batch
+            is larger than n, even if examples are left over. None means online, or with replacement. Shuffled epochs
+            are not designed: ask `predict_run` what a schedule found without replacement reaches there.
 
     Returns:
         A `Design`: expected losses are exact; that no other schedule of the family is better is not proved.
@@ -150,7 +154,8 @@ def design(
     """
     known = linear_problem(problem)
     steps = _checks.integer("steps", steps, low=2)
-    mean = _mean_size(known, steps, examples, batch_size)
+    mean, mode = _mean_size(known, steps, examples, batch_size, sampling)
+    most = float(problem.n_examples or np.inf) if mode == "without_replacement" else np.inf
     base = SGD(1.0) if optimizer is None else optimizer
     if not isinstance(base, SGD) or callable(base.momentum):
         raise _checks.error("optimizer", optimizer, "ss.SGD of constant momentum", "try ss.SGD(0.1, momentum=0.9)")
@@ -158,7 +163,7 @@ def design(
     if not float(known.test_loss(start)) > 0:
         raise _checks.error("initial", start, "away from the minimum of the test loss", "give another point")
     with jax.enable_x64(True):
-        score = _scored(known, base, steps, np.asarray(start, float))
+        score = _scored(known, base, steps, np.asarray(start, float), mode)
         shapes, curvature = families(steps), _largest_curvature(known)
         found: dict[str, tuple[float, np.ndarray, bool]] = {}
         for name in ("constant", "cosine", "linear"):
@@ -171,11 +176,12 @@ def design(
         rate = np.log(np.asarray(_planner(shapes[first], base, steps, mean, 0)(jnp.asarray(found[first][1])).rate))
         begin = np.interp(knots(shapes["designed"].numbers) * steps - 0.5, np.arange(steps), rate)
         free = size_numbers(examples is not None and mean > 1)
-        plan = _planner(shapes["designed"], base, steps, mean, free)
+        plan = _planner(shapes["designed"], base, steps, mean, free, most)
         found["designed"] = _descend(score, plan, np.array([*begin, *found[first][1][1:], *np.zeros(free)]))
-        plans = {name: _planner(shapes[name], base, steps, mean, free if name == "designed" else 0)(jnp.asarray(x))
+        designed = {"designed": free}
+        plans = {name: _planner(shapes[name], base, steps, mean, designed.get(name, 0), most)(jnp.asarray(x))
                  for name, (_, x, _) in found.items()}
-    schedules = {name: _schedule(known, base, plan, steps, start) for name, plan in plans.items()}
+    schedules = {name: _schedule(known, base, plan, steps, start, mode) for name, plan in plans.items()}
     best = schedules.pop("designed")
     winner = min(schedules.values(), key=lambda each: each.test_loss)
     if winner.test_loss < best.test_loss:  # knots do not reproduce it
@@ -183,18 +189,27 @@ def design(
     return Design(
         best, schedules, found["designed"][2],
         "exact expected losses for this problem from this start; a local minimum over rates with 12 knots",
-        {"problem": repr(problem), "optimizer": type(base).__name__, "steps": steps,
+        {"problem": repr(problem), "optimizer": type(base).__name__, "steps": steps, "sampling": mode,
          "examples": int(np.sum(np.broadcast_to(best.batch_size, steps))), "version": __version__},
     )  # fmt: skip
 
 
-def _mean_size(problem: LinearProblem, steps: int, examples: int | None, batch_size: int | None) -> float:
+def _mean_size(
+    problem: LinearProblem, steps: int, examples: int | None, batch_size: int | None, sampling: str | None
+) -> tuple[float, str]:
     if (examples is None) == (batch_size is None):
         raise _checks.error("batch_size", batch_size, "given, or `examples` in its place, not both",
                             "pass batch_size=32, or examples=32 * steps")
-    if examples is not None:
-        return _checks.integer("examples", examples, low=steps, remedy="one example a step at least") / steps
-    return check_sampling(problem, batch_size, None)[0]
+    size, mode = check_sampling(problem, 1 if batch_size is None else batch_size, sampling)
+    if mode not in ("online", "with_replacement", "without_replacement"):
+        raise _checks.error("sampling", mode, "'with_replacement' or 'without_replacement' for a design",
+                            "design without replacement, then ask predict_run what it reaches in shuffled epochs")
+    if examples is None:
+        return size, mode
+    n = problem.n_examples if mode == "without_replacement" else None
+    budget = _checks.integer("examples", examples, low=steps, high=n and n * steps,
+                             remedy="one example a step at least" + (", and all of them at most" if n else ""))
+    return budget / steps, mode
 
 
 def _largest_curvature(problem: LinearProblem) -> float:
@@ -212,25 +227,31 @@ def _logit(base: SGD) -> list[float]:
     return [float(np.log(mu / (1 - mu)))] if mu else []
 
 
-def _planner(family: Family, base: SGD, steps: int, mean: float, free: int) -> Callable[[Array], Plan]:
+def _planner(
+    family: Family, base: SGD, steps: int, mean: float, free: int, most: float = np.inf
+) -> Callable[[Array], Plan]:
     """From the numbers of rates, momentum and batch sizes, in this order, to a plan."""
     with_momentum = len(_logit(base))
 
     def plan(x: Array) -> Plan:
         rates, momentum, rest = jnp.split(x, [family.numbers, family.numbers + with_momentum])
         mu = jax.nn.sigmoid(momentum[0]) if with_momentum else jnp.zeros(())
-        return Plan(jnp.exp(family.rate(rates)), mu, sizes(rest if free else rest[:0], steps, mean))
+        size = jnp.minimum(sizes(rest if free else rest[:0], steps, mean), most)
+        return Plan(jnp.exp(family.rate(rates)), mu, size)
 
     return plan
 
 
-def _scored(problem: LinearProblem, base: SGD, steps: int, start: np.ndarray) -> Score:
+def _scored(
+    problem: LinearProblem, base: SGD, steps: int, start: np.ndarray, sampling: str | None = None
+) -> Score:
     """log(loss at the end / loss at the start) of a plan, and its gradient."""
 
     def score(plan: Plan) -> Array:
         momentum = None if base.momentum is None else lambda t: plan.momentum
         optimizer = dataclasses.replace(base, learning_rate=lambda t: plan.rate[t], momentum=momentum)
-        loss = run_law(problem, optimizer, batch_size=plan.size, steps=steps, initial=start).test_loss
+        law = run_law(problem, optimizer, batch_size=plan.size, steps=steps, initial=start, sampling=sampling)
+        loss = law.test_loss
         return jnp.log(jnp.maximum(loss[-1] / loss[0], 0.0) + _ROUNDING)
 
     return jax.jit(jax.value_and_grad(score))
@@ -252,9 +273,11 @@ def _descend(score: Score, plan: Callable[[Array], Plan], x: np.ndarray) -> tupl
     return float(found.fun), found.x, bool(found.success)
 
 
-def _schedule(problem: LinearProblem, base: SGD, plan: Plan, steps: int, start: np.ndarray) -> Schedule:
+def _schedule(
+    problem: LinearProblem, base: SGD, plan: Plan, steps: int, start: np.ndarray, sampling: str
+) -> Schedule:
     momentum = None if base.momentum is None else float(plan.momentum)
     optimizer = dataclasses.replace(base, learning_rate=np.asarray(plan.rate), momentum=momentum)
     size = whole(np.asarray(plan.size))
-    run = predict_run(problem, optimizer, batch_size=size, steps=steps, initial=start)
+    run = predict_run(problem, optimizer, batch_size=size, steps=steps, initial=start, sampling=sampling)
     return Schedule(optimizer, size, float(run.test_loss[-1]), run)

@@ -46,6 +46,15 @@ class GradientLaw(Protocol):
         """C0: the covariance of the gradient at w."""
         ...
 
+    @property
+    def strength(self) -> Array:
+        """What C1 is a multiple of: the part that depends on the batch size."""
+        ...
+
+    def spread(self, sigma: Array) -> Array:
+        """C1 over its strength."""
+        ...
+
     def linear(self, sigma: Array) -> Array:
         """C1, a positive linear map, its own transpose."""
         ...
@@ -66,9 +75,18 @@ class AdditiveLaw(NamedTuple):
         """C / b."""
         return self.noise
 
-    def linear(self, sigma: Array) -> Array:
+    @property
+    def strength(self) -> Array:
+        """Of nothing."""
+        return jnp.ones(())
+
+    def spread(self, sigma: Array) -> Array:
         """0."""
         return jnp.zeros_like(sigma)
+
+    def linear(self, sigma: Array) -> Array:
+        """0."""
+        return self.spread(sigma)
 
     def rotated(self, q: Array) -> AdditiveLaw:
         """In another orthonormal basis."""
@@ -90,10 +108,19 @@ class GaussianLaw(NamedTuple):
         d = w - self.teacher
         return self.linear(jnp.outer(d, d)) + self.residual_variance * self.second_moment / self.batch_size
 
+    @property
+    def strength(self) -> Array:
+        """1 / b."""
+        return 1 / self.batch_size
+
+    def spread(self, sigma: Array) -> Array:
+        """K Sigma K + Tr[K Sigma] K."""
+        k = self.second_moment
+        return k @ sigma @ k + jnp.sum(k * sigma) * k
+
     def linear(self, sigma: Array) -> Array:
         """(K Sigma K + Tr[K Sigma] K) / b."""
-        k = self.second_moment
-        return (k @ sigma @ k + jnp.sum(k * sigma) * k) / self.batch_size
+        return self.spread(sigma) / self.batch_size
 
     def rotated(self, q: Array) -> GaussianLaw:
         """In another orthonormal basis."""
@@ -127,10 +154,19 @@ class SubsetLaw(NamedTuple):
         spread = (x * r[:, None] ** 2).T @ x / len(x) - jnp.outer(bar, bar)
         return self.factor * spread + self.label_variance * self.gram
 
+    @property
+    def strength(self) -> Array:
+        """The factor f."""
+        return self.factor
+
+    def spread(self, sigma: Array) -> Array:
+        """X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^."""
+        x, a = self.features, self.gram
+        return (x * jnp.sum((x @ sigma) * x, axis=1)[:, None]).T @ x / len(x) - a @ sigma @ a
+
     def linear(self, sigma: Array) -> Array:
         """The factor f times X' diag(x_i' Sigma x_i) X / n - A^ Sigma A^."""
-        x, a = self.features, self.gram
-        return self.factor * ((x * jnp.sum((x @ sigma) * x, axis=1)[:, None]).T @ x / len(x) - a @ sigma @ a)
+        return self.factor * self.spread(sigma)
 
     def rotated(self, q: Array) -> SubsetLaw:
         """In another orthonormal basis."""

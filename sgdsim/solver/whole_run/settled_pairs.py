@@ -65,6 +65,15 @@ def settled_pairs(
     shares = _shares(explicit, variance) if explicit else None
     feedback, close = _explicit(shares, variance) if shares else _general(held, variance)
 
+    def fill(pairs: Array) -> Array:
+        upper = jnp.zeros((k, k, pairs.shape[1], d, d)).at[..., i, j].set(pairs.reshape(k, k, pairs.shape[1], -1))
+        whole = jnp.where(np.tri(d, dtype=bool).T, upper, upper.transpose(1, 0, 2, 4, 3))
+        return whole.transpose(2, 0, 3, 1, 4)
+
+    def settle(noises: Array) -> Array:
+        at = noises[:, i, j]
+        return fill(response * (at + feedback(close(variance * at))))
+
     def solve(q: Array, transposed: bool) -> Array:
         at = (q + q.transpose(0, 3, 4, 1, 2)).transpose(1, 3, 0, 2, 4).reshape(k * k, -1, d, d)[..., i, j] / 2
         if transposed:
@@ -74,18 +83,18 @@ def settled_pairs(
         else:
             direct = respond(at)
             pairs = direct + response * feedback(close(direct[0]))
-        upper = jnp.zeros((k, k, len(q), d, d)).at[..., i, j].set(pairs.reshape(k, k, len(q), -1))
-        whole = jnp.where(np.tri(d, dtype=bool).T, upper, upper.transpose(1, 0, 2, 4, 3))
-        return whole.transpose(2, 0, 3, 1, 4)
+        return fill(pairs)
 
     def residual(p: Array) -> Array:
         return growth * p - both_sides(step, law.hessian, p) - kick(step, law.linear(p[0, :, 0]))
 
     own = law.additive(mean[0])
     noises = jnp.stack([(own + own.T) / 2, *([] if shares else [jnp.eye(d)])])
-    found = jax.lax.custom_linear_solve(
-        jax.vmap(residual), jax.vmap(lambda c: kick(step, c))(noises),
-        lambda _, y: solve(y, False), lambda _, y: solve(y, True),
+    found = jax.lax.custom_root(
+        lambda p: jax.vmap(residual)(p) - jax.vmap(lambda c: kick(step, c))(noises),
+        jnp.zeros((len(noises), k, d, k, d)), lambda *_: settle(jax.lax.stop_gradient(noises)),
+        lambda moved, y: jax.lax.custom_linear_solve(moved, y, lambda _, y: solve(y, False),
+                                                     lambda _, y: solve(y, True)),
     )  # fmt: skip
     settles = shares.settles(variance) if shares else _positive(jax.lax.stop_gradient(found[1, 0, :, 0]))
     covariance = jnp.einsum("da,iajb,eb->idje", basis, found[0], basis)
@@ -116,8 +125,9 @@ def _general(law: GradientLaw, variance: Array) -> tuple[Linear, Linear]:
             return iterate(lambda x: x - variance * feedback(x), y)
 
         return jax.vmap(feedback), lambda y: jnp.stack([close(row) for row in y])
-    matrix = jax.vmap(feedback)(jnp.eye(len(i)))  # transposed: a row for each unit vector
-    return lambda x: x @ matrix, lambda y: _dense(variance, matrix.T, y.T).T
+    # Transposed, a row for each unit vector; one matrix for all batch sizes.
+    matrix = jax.vmap(lambda x: law.spread(x[place])[i, j])(jnp.eye(len(i)))
+    return lambda x: law.strength * (x @ matrix), lambda y: _dense(law.strength * variance, matrix.T, y.T).T
 
 
 @jax.custom_batching.custom_vmap

@@ -456,7 +456,7 @@ def test_corrected_averages_and_sgd_in_logarithms_are_those_in_the_parameters():
     start = beside(SPARSE)
     for optimizer in (ss.Adam(0.03, eps=0.1), ss.SGD(0.01, preconditioner=np.linspace(1.0, 2.0, 12))):
         setting = slow_setting(SPARSE, optimizer)
-        logs, plain = LogSizes.at(SPARSE, start, np.diag(setting.constant) ** 2), Ambient.at(SPARSE, start)
+        logs, plain = LogSizes.at(SPARSE, start, np.diag(setting.directions) ** 2), Ambient.at(SPARSE, start)
         scale = np.linspace(1.0, 3.0, 12) if setting.adaptive else np.ones(12)
         diagonal, move = logs.look(setting, logs.start, 0.5, 0.0)
         other, moved = plain.look(setting, plain.start, 0.5, 0.0)

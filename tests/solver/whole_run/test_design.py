@@ -116,6 +116,26 @@ def test_a_problem_without_noise_in_any_units(scale):
         assert abs(each.test_loss) < 1e-6 * float(problem.test_loss(problem.default_start))
 
 
+def test_batches_without_replacement(assert_within_sigma):
+    """Their noise is less: other rates are best, batches end at the size of the data, and simulation agrees."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(12, 2))
+    data = ss.DatasetRegression(x, x @ [1.0, -1.0] + rng.normal(size=12))
+    drawn = ss.design(data, steps=20, batch_size=8)
+    found = ss.design(data, steps=20, batch_size=8, sampling="without_replacement")
+    assert found.test_loss < 0.8 * drawn.test_loss and found.configuration["sampling"] == "without_replacement"
+    swapped = ss.predict_run(data, drawn.optimizer, batch_size=8, steps=20, sampling="without_replacement", record=[20])
+    assert found.test_loss < 0.99 * swapped.test_loss[0]
+    result = ss.simulate(data, found.optimizer, batch_size=8, chains=40_000, steps=21, record=[20], seed=2,
+                         sampling="without_replacement", progress=False)
+    simulated, stderr = result.record["test_loss"][0], result.record["test_loss_stderr"][0]
+    assert_within_sigma(simulated, found.test_loss, stderr, 2)
+    with pytest.raises(AssertionError):
+        assert_within_sigma(simulated, 1.03 * found.test_loss, stderr, 2)
+    free = ss.design(data, steps=20, examples=160, sampling="without_replacement")
+    assert max(free.batch_size) <= 12 and sum(free.batch_size) <= 160 and free.test_loss < found.test_loss
+
+
 @pytest.mark.slow
 def test_preconditioner_and_nesterov_stay():
     given = ss.SGD(1.0, 0.5, preconditioner=[1.0, 2.0, 4.0], nesterov=True)
