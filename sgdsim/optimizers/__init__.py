@@ -15,8 +15,8 @@ from sgdsim.optimizers.base import check_optimizer as check_optimizer
 from sgdsim.optimizers.base import check_schedules as check_schedules
 from sgdsim.optimizers.base import resolve as resolve
 from sgdsim.optimizers.damped_newton import DampedNewton as DampedNewton
-from sgdsim.optimizers.lookahead import lookahead as lookahead
 from sgdsim.optimizers.natural_gradient import NaturalGradient as NaturalGradient
 from sgdsim.optimizers.rmsprop import RMSProp as RMSProp
 from sgdsim.optimizers.sgd import SGD as SGD
 from sgdsim.optimizers.sgd import is_heavy_ball as is_heavy_ball
+from sgdsim.optimizers.slow_weights import lookahead as lookahead
