@@ -28,8 +28,8 @@ def lookahead(
     `optax.lookahead` itself steps pairs of fast and slow weights, which `simulate` and `predict` do not know. Here w
     are the fast weights. It is linear where the fast optimizer is.
 
-    `predict` averages over the k places in a period. `simulate` measures every `provenance["thin"]`-th step, which may
-    meet some places more often than others, or one alone: hold it against `predict_run` at recorded steps.
+    `predict` averages over the k places in a period. `simulate` measures every `provenance["thin"]`-th step, a prime:
+    all places equally often unless k is a multiple of it.
 
     Args:
         fast_optimizer: an optax transformation; of a sgdsim optimizer, its `as_optax()`.

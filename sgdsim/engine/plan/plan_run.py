@@ -20,18 +20,19 @@ from sgdsim.engine.plan import budget
 from sgdsim.engine.plan.blocks import plan_blocks
 from sgdsim.engine.plan.coupling import couple_run
 from sgdsim.engine.plan.devices import check_dtype, make_mesh, precision, resolve_devices
-from sgdsim.engine.plan.grid import MakeGrid, share
+from sgdsim.engine.plan.grid import Grid, MakeGrid, share
 from sgdsim.engine.plan.launch import launch_of
 from sgdsim.engine.plan.passes import cut_into_passes
 from sgdsim.engine.plan.plan import Plan
-from sgdsim.engine.plan.request import check_request
-from sgdsim.engine.plan.schedule import plan_segments
+from sgdsim.engine.plan.request import Request, check_request
+from sgdsim.engine.plan.schedule import last_look, plan_segments, thin_across
 from sgdsim.engine.plan.settling import warn_if_short
 from sgdsim.engine.plan.target import check_target, look_times
 from sgdsim.engine.run.run_state import StateLayout, begin_at
 from sgdsim.kernels import scheduled_kernel
 from sgdsim.optimizers import Optimizer
 from sgdsim.problems import Problem
+from sgdsim.problems.sampling import PASSES
 from sgdsim.results import RunState
 from sgdsim.statistics import Statistic
 
@@ -77,6 +78,7 @@ def plan_run(
     if control_variate:
         simulated, request, grid, companion = couple_run(problem, request, grid)
     points = grid.points
+    request, until = _over_periods(request, grid, problem)
     warn_if_short(problem, request, [(p.asked, p.batch_size) for p in points if isinstance(p.batch_size, int)])
     kernels = tuple(scheduled_kernel(simulated, sizes, grid.sampling, request.dtype) for sizes in grid.batches)
     saved, target = check_checkpoint(checkpoint), check_target(target_stderr, request)
@@ -105,7 +107,7 @@ def plan_run(
             refuse_other(Path(saved.path), says)
         looks = look_times(request) if target else []
         segments = plan_segments(request.steps, request.burn_in, request.thin, bool(request.statistics), request.record,
-                                 len(points) * request.chains * request.dimension, looks, platform)
+                                 len(points) * request.chains * request.dimension, looks, platform, until)
         need = budget.estimate(request, shared, blocks, len(points), chosen, saved is not None, launch)
         cut = cut_into_passes(units, budget.choose_passes(asked, need, units, request, saved, mesh))
     return Plan(
@@ -114,3 +116,15 @@ def plan_run(
         looks=looks, launch=launch, need=need, checkpoint=saved, identity=says, companion=companion,
         layout=layout, keep_state=keep, state=state,
     )
+
+
+def _over_periods(request: Request, grid: Grid, problem: Problem) -> tuple[Request, int | None]:
+    """Measure what repeats with a period at all its places; and where measuring ends then."""
+    thin, until = request.thin, None
+    if request.transform is not None:
+        thin, until = thin_across(thin, None), request.steps
+    if grid.sampling in PASSES:
+        periods = [-(-(problem.n_examples or 1) // int(sizes[0])) for sizes in grid.batches]
+        thin = thin_across(thin, periods)
+        until = last_look(request.steps, request.burn_in, thin, periods)
+    return request._replace(thin=thin), until

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ class Segment(NamedTuple):
         inner: steps in a round.
         measure: whether the first step of each round is measured.
         half: 0 or 1, the half of the measured steps it belongs to.
-        record: whether its only measurement goes to the time series instead of the totals.
+        record: whether its only measurement goes to the time series.
         snapshot: whether chains are kept after it for the rank-normalised R-hat.
+        counts: whether its measurements go to the totals.
     """
 
     start: int
@@ -32,6 +34,7 @@ class Segment(NamedTuple):
     half: int
     record: bool
     snapshot: bool
+    counts: bool = True
 
     @property
     def stop(self) -> int:
@@ -50,9 +53,25 @@ def default_thin(measured_steps: int, dimension: int, loss_examples: int = 0) ->
     return max(1, min(max(10, 3 * dimension // 5), measured_steps // (50 if dimension > 50 else 100)))
 
 
+def thin_across(thin: int, periods: Sequence[int] | None) -> int:
+    """At least `thin`, so that all places of a period are met: without a common factor.
+
+    Of an optax transformation no period is known (`MultiSteps` and `lookahead` have one): a prime, and not 2 or 5.
+    """
+    if periods is None:
+        return next(p for p in itertools.count(thin) if p not in (2, 5) and all(p % k for k in range(2, p)))
+    return next(t for t in itertools.count(thin) if math.gcd(t, math.prod(periods)) == 1)
+
+
+def last_look(steps: int, burn_in: int, thin: int, periods: Sequence[int]) -> int:
+    """The end of what is measured, so that each place of a period counts as often as the others, if there is time."""
+    period, number = math.lcm(*periods), -(-(steps - burn_in) // thin)
+    return burn_in + number // period * period * thin if period <= number else steps
+
+
 def plan_segments(
     steps: int, burn_in: int, thin: int, measure: bool, record: list[int], numbers_per_step: int,
-    looks: Sequence[int] = (), backend: str = "cpu",
+    looks: Sequence[int] = (), backend: str = "cpu", until: int | None = None,
 ) -> Iterator[Segment]:
     """Segments of a run of `steps`, in order.
 
@@ -66,23 +85,33 @@ def plan_segments(
         looks: steps at which errors are looked at. A segment ends there, and what comes after the first is the
             second half: at each look, the halves are joined to be the first half of what comes.
         backend: sets the length of a segment too.
+        until: where measuring ends. Measured steps are then `thin` apart from burn-in to there, whatever lies between;
+            else each stretch begins with one.
     """
     window = steps - burn_in
     snapshots = {burn_in + window * k // SNAPSHOTS for k in range(1, SNAPSHOTS + 1)} - {burn_in}
     recorded = set(record)
     chunk = int(min(max(1, CHUNK_NUMBERS.get(backend, 2e8) / numbers_per_step / thin), _MAX_ROUNDS)) * thin
-    edges = sorted({0, burn_in, steps, *snapshots, *looks, *recorded, *(t + 1 for t in recorded)})
+    ends = {0, burn_in, steps, *snapshots, *looks, *recorded, *(t + 1 for t in recorded)}
+    edges = sorted(ends if until is None else {*ends, min(until, steps)})
     for begin, end in itertools.pairwise(edges):
-        measured = measure and begin >= burn_in
+        measured = measure and burn_in <= begin < (steps if until is None else until)
         half = int(begin >= looks[0] if looks else 2 * (begin - burn_in) >= window)
         if begin in recorded:
-            yield Segment(begin, 1, 1, True, half, True, measure and end in snapshots)
+            due = until is not None and burn_in <= begin < until and (begin - burn_in) % thin == 0
+            yield Segment(begin, 1, 1, True, half, True, measure and end in snapshots, due)
             continue
-        for start in range(begin, end, chunk):
+        shown = measure and end in snapshots
+        gap = min((burn_in - begin) % thin, end - begin) if until is not None and begin > burn_in else 0
+        if gap:
+            yield Segment(begin, gap, 1, False, half, False, shown and begin + gap == end)
+        for start in range(begin + gap, end, chunk):
             stop = min(start + chunk, end)
             rounds, rest = divmod(stop - start, thin)
-            last = measure and stop == end and end in snapshots
+            last = shown and stop == end
             if rounds:
                 yield Segment(start, rounds, thin, measured, half, False, last and not rest)
-            if rest:
+            if rest and until is None:
                 yield Segment(stop - rest, rest, 1, False, half, False, last)
+            elif rest:  # its first step is due
+                yield Segment(stop - rest, 1, rest, measured, half, False, last)

@@ -57,10 +57,9 @@ class Collector:
             totals = self._collect(sums, centre)
             if segment.record:
                 record = (*record, self._row(totals) if self.whole else totals)
-            elif segment.half:
-                halves = (halves[0], self._merge(halves[1], totals))
-            else:
-                halves = (self._merge(halves[0], totals), halves[1])
+            if segment.counts:
+                first, second = halves
+                halves = (first, self._merge(second, totals)) if segment.half else (self._merge(first, totals), second)
         if segment.snapshot:
             snapshots = (*snapshots, self._some_chains(states))
         return Collected(halves, record, snapshots)

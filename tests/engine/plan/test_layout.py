@@ -3,7 +3,7 @@ import pytest
 
 from sgdsim.engine.plan.blocks import plan_blocks
 from sgdsim.engine.plan.devices import check_dtype
-from sgdsim.engine.plan.schedule import default_thin, plan_segments
+from sgdsim.engine.plan.schedule import default_thin, last_look, plan_segments, thin_across
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
@@ -39,6 +39,38 @@ def test_segments_cover_every_step_once(steps, burn_in, record, numbers):
     assert all(s.rounds == s.inner == 1 for s in plan if s.record)
     ends = [s.stop for s in plan if s.snapshot]
     assert ends == sorted({burn_in + (steps - burn_in) * k // 8 for k in range(1, 9)} - {burn_in})
+
+
+@pytest.mark.parametrize(("steps", "burn_in", "record", "periods"), [
+    (3000, 1000, [], [10]),
+    (3000, 1000, list(range(0, 3000, 10)), [10]),  # the record takes nothing away
+    (500, 101, [150, 151, 200], [4, 6]),
+    (3000, 1000, [7], [45]),
+    (57, 0, [], [10]),
+])
+@pytest.mark.parametrize("numbers", [10, 10**7])
+def test_all_places_of_a_period_are_measured_as_often(steps, burn_in, record, periods, numbers):
+    thin = thin_across(default_thin(steps - burn_in, 10), periods)
+    until = last_look(steps, burn_in, thin, periods)
+    plan = list(plan_segments(steps, burn_in, thin, True, record, numbers, until=until))
+    assert [s.start for s in plan] == [0, *(s.stop for s in plan[:-1])] and plan[-1].stop == steps
+    counted = [s.start + r * s.inner for s in plan if s.measure and s.counts for r in range(s.rounds)]
+    assert counted == list(range(burn_in, until, thin)), "as far apart across the ends of stretches as within"
+    assert [s.start for s in plan if s.record] == record
+    for period in periods:
+        places = np.bincount(np.array(counted) % period, minlength=period)
+        assert np.ptp(places) == 0 and places.sum() > 0.5 * (steps - burn_in) / thin
+    ends = [s.stop for s in plan if s.snapshot]
+    assert ends == sorted({burn_in + (steps - burn_in) * k // 8 for k in range(1, 9)} - {burn_in})
+
+
+def test_longer_periods_than_there_are_looks_are_met_evenly():
+    thin = thin_across(10, [225])
+    assert thin == 11 and last_look(3000, 1000, thin, [225]) == 3000
+    plan = plan_segments(3000, 1000, thin, True, [], 10, until=3000)
+    counted = np.array([s.start + r * s.inner for s in plan if s.measure for r in range(s.rounds)])
+    assert len(set(counted % 225)) == len(counted)
+    assert [thin_across(t, None) for t in (1, 2, 4, 5, 10, 60)] == [1, 3, 7, 7, 11, 61]
 
 
 def test_measurements_are_thinned_but_never_to_a_few():
