@@ -53,7 +53,10 @@ def test_every_page_with_python_is_run():
     assert pages == GIVEN.keys() | ELSEWHERE
 
 
-@pytest.mark.parametrize("page", GIVEN)
+SLOW = ("gradient-variance.md", "own-formula.md", "networks.md")
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in GIVEN])
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for table, target in {"data.csv": "price", "diabetes.csv": "target"}.items():

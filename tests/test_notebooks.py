@@ -81,6 +81,7 @@ def test_a_failing_cell_fails_the_site(site, tmp_path):
         site.executed(written(tmp_path / "wrong.ipynb", "x = 1", "assert 1 + 1 == 3"))
 
 
+@pytest.mark.slow
 def test_a_kernel_that_does_not_answer_gets_another_try(site, tmp_path, monkeypatch):
     monkeypatch.setattr(site, "SECONDS", 8)
     hangs_once = f"import pathlib, time\nmark = pathlib.Path({str(tmp_path / 'mark')!r})\nseen = mark.exists()\n" \

@@ -27,6 +27,7 @@ def held(compare, ratio, stderr):
             compare(ratio, wrong, stderr, COMPARISONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_mean_of_steps_is_worth_as_many_draws_as_predicted(name, assert_within_sigma):
     """T / tau: the variance of a mean of T steps, of eight parameters of one law, over that of one step."""

@@ -45,6 +45,7 @@ def lookahead(rate):
     return ss.lookahead(optax.sgd(rate, momentum=0.5), 5, 0.5)
 
 
+@pytest.mark.slow
 def test_lookahead_settles_as_predicted(assert_within_sigma):
     theory = ss.predict(GAUSSIAN, lookahead(0.3), batch_size=3)
     result = ss.simulate(GAUSSIAN, lookahead(0.3), batch_size=3, chains=8000, steps=600, burn_in=120,

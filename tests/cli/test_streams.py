@@ -33,7 +33,9 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("command", ["doctor", "bench", "reproduce fig4a --output {}", "analyze diabetes --output {}"])
+@pytest.mark.parametrize("command", [
+    "doctor", pytest.param("bench", marks=pytest.mark.slow), "reproduce fig4a --output {}",
+    pytest.param("analyze diabetes --output {}", marks=pytest.mark.slow)])
 def test_a_platform_that_is_not_there(command, tmp_path):
     said = complaint(shell(f"$SGDSIM {command.format(tmp_path)}", JAX_PLATFORMS="cuda"))
     assert "JAX_PLATFORMS is 'cuda'" in said and "unset it" in said
@@ -46,7 +48,7 @@ def test_nor_does_python_see_a_traceback_of_jax():
     assert done.stderr.splitlines()[-1].startswith("ValueError: JAX_PLATFORMS is 'cuda'")
 
 
-@pytest.mark.parametrize("command", ["list", "list --json", "--version"])
+@pytest.mark.parametrize("command", ["list", pytest.param("list --json", marks=pytest.mark.slow), "--version"])
 @pytest.mark.parametrize("end", [">&-", "> /dev/full", "| true; exit ${PIPESTATUS[0]}"])
 def test_standard_output_that_takes_nothing(command, end):
     if end == "> /dev/full" and not Path("/dev/full").exists():

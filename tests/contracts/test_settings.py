@@ -64,7 +64,8 @@ def setting(request):
 
 
 @pytest.mark.filterwarnings("ignore::sgdsim.NotSettled")
-@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("entry", [pytest.param(e, marks=pytest.mark.slow) if e in ("network", "sweep") else e
+                                   for e in ENTRIES])
 def test_runs_under(setting, entry):
     ENTRIES[entry]()
 

@@ -40,6 +40,7 @@ def test_data_sets_of_all_sizes_rates_and_lengths_share_one_program(compilations
     assert compilations() <= before + 1  # the schedule is traced once, for its shape; compiling counts more
 
 
+@pytest.mark.slow
 def test_the_smoke_scale_shows_the_order_of_the_figure(monkeypatch):
     """Adam's error falls at once, SGD's gradually.
 

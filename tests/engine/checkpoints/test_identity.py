@@ -53,7 +53,10 @@ PAIRS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+FAST = ("two losses", "two closure constants", "two schedules that differ late")
+
+
+@pytest.mark.parametrize("pair", [p if p in FAST else pytest.param(p, marks=pytest.mark.slow) for p in PAIRS])
 def test_another_run_is_refused_and_the_same_goes_on(pair, tmp_path):
     (problem, optimizer), (other, changed) = PAIRS[pair]
     first = ss.simulate(problem, optimizer, **RUN, checkpoint=tmp_path)

@@ -89,6 +89,7 @@ def assert_same(path, result):
 
 
 @pytest.mark.cpu
+@pytest.mark.slow
 def test_eight_devices_give_the_bits_of_one(tmp_path, one):
     finish(start(tmp_path, 8))
     assert_same(tmp_path / "0.npz", one)

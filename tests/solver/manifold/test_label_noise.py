@@ -181,7 +181,8 @@ class Product(nn.Module):
         return x * w[0] * w[1]
 
 
-@pytest.mark.parametrize(("sampling", "batch"), [("with_replacement", 1), ("without_replacement", 2)])
+@pytest.mark.parametrize(("sampling", "batch"), [
+    pytest.param("with_replacement", 1, marks=pytest.mark.slow), ("without_replacement", 2)])
 def test_drawn_batches_on_a_hyperbola_by_quadrature(sampling, batch):
     """One example that is not 0 among three: 2 - eta h becomes 2 - eta h (1 + 2 f), f the factor of the sampling."""
     x, rate = np.sqrt([[3.0], [0.0], [0.0]]), 0.1

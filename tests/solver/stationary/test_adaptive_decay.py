@@ -61,7 +61,7 @@ CASES = {
 }
 
 
-SLOW = {"blocks", "rmsprop"}
+SLOW = {"blocks", "rmsprop", "strong decay"}
 
 
 @pytest.mark.parametrize("decay", [0.3, 2.0])

@@ -116,6 +116,7 @@ def test_a_problem_without_noise_in_any_units(scale):
         assert abs(each.test_loss) < 1e-6 * float(problem.test_loss(problem.default_start))
 
 
+@pytest.mark.slow
 def test_batches_without_replacement(assert_within_sigma):
     """Their noise is less: other rates are best, batches end at the size of the data, and simulation agrees."""
     rng = np.random.default_rng(5)
