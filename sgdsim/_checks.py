@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 _SHOWN = 60
@@ -60,6 +61,13 @@ def need(module: str, extra: str) -> Any:
         raise ImportError(f"this needs {module}; pip install 'sgdsim[{extra}]'") from missing
 
 
+def _refuse_traced(argument: str, *values: object) -> None:
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        raise error(argument, "what JAX traces", "known where it is checked",
+                    "build problem and optimizer outside and hand them in whole: "
+                    "jax.grad(lambda p: loss(p))(problem) has every field")
+
+
 def real_array(argument: str, value: object, remedy: str = "check the data for missing values") -> np.ndarray:
     """`value` as an array of real numbers, a copy in its own dtype; nothing that would change on the way is taken.
 
@@ -68,6 +76,7 @@ def real_array(argument: str, value: object, remedy: str = "check the data for m
     """
     allowed = "an array of real numbers"
     parts = value if isinstance(value, list | tuple) else (value,)
+    _refuse_traced(argument, *parts)
     if any(np.ma.is_masked(part) for part in parts):
         raise error(argument, value, f"{allowed}, none of them masked", "fill the masked entries, or drop their rows")
     try:
@@ -149,6 +158,7 @@ def path(argument: str, value: str | os.PathLike[str]) -> Path:
 
 def real(argument: str, value: Any, allowed: str, remedy: str) -> float:
     """`value` as one real number."""
+    _refuse_traced(argument, value)
     # Ragged lists have no ndim; float() takes durations for numbers and masked ones for NaN.
     listed = isinstance(value, list | tuple | dict | bool | np.bool_ | str | bytes | np.timedelta64)
     if listed or np.ndim(value) != 0 or np.iscomplexobj(value) or np.ma.is_masked(value):

@@ -3,6 +3,7 @@
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -200,3 +201,20 @@ def test_a_statistic_that_is_a_class():
     with pytest.raises(ValueError, match=r"statistics is <class .*try ss.statistics.Moments\(\)"):
         ss.simulate(ss.LinearRegression([1.0]), ss.SGD(0.1), batch_size=4, chains=4, steps=10,
                     statistics=[ss.statistics.Moments])
+
+
+@pytest.mark.parametrize("build", [
+    lambda x: ss.DatasetRegression(x * np.ones((3, 1)), np.ones(3)),
+    lambda x: ss.LinearRegression([1.0, x], label_noise=0.5),
+    lambda x: ss.LinearRegression([1.0], label_noise=x),
+    lambda x: ss.Quadratic([1.0], [x], [1.0]),
+])
+def test_a_problem_is_built_outside_what_jax_traces(build):
+    def loss(problem):
+        return ss.solver.stationary_law(problem, ss.SGD(0.1), batch_size=2.0).test_loss
+
+    with jax.enable_x64(True):
+        with pytest.raises(ValueError, match=r"what JAX traces.*jax.grad\(lambda p"):
+            jax.grad(lambda x: loss(build(x)))(0.7)
+        found = jax.grad(loss)(build(0.7))
+    assert any(np.asarray(leaf).any() for leaf in jax.tree.leaves(found))
