@@ -55,8 +55,7 @@ def least_norm(features: ArrayLike, targets: ArrayLike, *, p: float = 1.0) -> Ve
     if exponent == 1:
         return basis_pursuit(features, targets)
     x, y = check_examples(features, targets)
-    _check_fit(x, y, targets)
-    return _reweighted(x, y, exponent)
+    return _reweighted(x, y, _fit(x, y, targets), exponent)
 
 
 def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
@@ -91,9 +90,7 @@ def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
         raise _checks.error("features", features, f"of shape (n, rows, columns) (got shape {a.shape})", "one a target")
     n, rows, columns = a.shape
     x, y = check_examples(a.reshape(n, -1), targets)
-    _check_fit(x, y, targets)
-    back = np.linalg.pinv(x)
-    w = back @ y
+    w, back = _fit(x, y, targets), np.linalg.pinv(x)
     pace = float(np.linalg.svd(w.reshape(rows, columns), compute_uv=False).max()) or 1.0
     z, matrix, size, bound = w, np.zeros((rows, columns)), 0.0, 0.0
     for step in range(_ROUNDS):
@@ -110,9 +107,8 @@ def least_nuclear_norm(features: ArrayLike, targets: ArrayLike) -> Matrix:
     raise _checks.NotConverged(f"the nuclear norm {size:.8g} is above its bound {bound:.8g}", reached=matrix)
 
 
-def _reweighted(x: Matrix, y: Vector, p: float) -> Vector:
+def _reweighted(x: Matrix, y: Vector, w: Vector, p: float) -> Vector:
     """W = M X' (X M X')^+ y until it settles, M = diag (w^2 + eps^2)^(1 - p/2) the inverse weights."""
-    w = np.linalg.lstsq(x, y, rcond=None)[0]
     top = float(np.abs(w).max())
     eps = top
     for _ in range(_ROUNDS):
@@ -129,8 +125,10 @@ def _reweighted(x: Matrix, y: Vector, p: float) -> Vector:
     raise _checks.NotConverged(f"not settled after {_ROUNDS} rounds", reached=w)
 
 
-def _check_fit(x: Matrix, y: Vector, targets: ArrayLike) -> None:
-    made = x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    if np.abs(made - y).max() > _MISFIT * (np.abs(y).max() or 1.0):
+def _fit(x: Matrix, y: Vector, targets: ArrayLike) -> Vector:
+    """The weights of least l_2 norm that fit every example."""
+    w: Vector = np.linalg.lstsq(x, y, rcond=None)[0]
+    if np.abs(x @ w - y).max() > _MISFIT * (np.abs(y).max() or 1.0):
         raise _checks.error("targets", targets, "fitted exactly by some weights",
                             "drop examples that contradict each other")
+    return w
