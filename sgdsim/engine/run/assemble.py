@@ -26,7 +26,7 @@ def assemble(ensemble: Ensemble, point: int, keep_groups: bool | None = None) ->
     tail = _tail(totals)
     diverged = int((~measured.alive).sum())
     interrupted = ensemble.stopped == "interrupted"
-    looks = max(1, -(-(ensemble.steps_done - request.burn_in) // request.thin))
+    looks = sum(s.rounds for s in ensemble.plan.segments if s.measure and s.counts and s.stop <= ensemble.steps_done)
     return Result(
         quantities={name: Quantity(value, numbers[f"{name}_stderr"]) for name, value in numbers.items()
                     if not name.endswith("_stderr")},
@@ -34,7 +34,7 @@ def assemble(ensemble: Ensemble, point: int, keep_groups: bool | None = None) ->
         tail_group=tail and tail.group,
         tail_seen=tail and tail.seen,
         groups=kept_groups(ensemble.plan, totals, keep_groups),
-        ess=_effective_sample_size(numbers, request.chains * looks),
+        ess=_effective_sample_size(numbers, request.chains * max(1, looks)),
         rhat=_rhat(measured),
         chains=request.chains,
         diverged=diverged,
